@@ -1,0 +1,115 @@
+//! The ways of counting, behind one trait.
+//!
+//! A backend starts one program, counts its tree and returns plain data. It neither chooses itself, nor
+//! repeats runs, nor judges: that is `supervise`'s and `compare`'s work.
+
+use std::path::Path;
+
+use crate::model::{BackendKind, CountOverflow, Run};
+use crate::sys::spawn::Launch;
+use crate::sys::tree::TreeError;
+
+/// Details that a caller may ask for, and that a backend offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Counts by opcode.
+    pub opcodes: bool,
+    /// Counts by function.
+    pub functions: bool,
+    /// Counts inside marked regions only, and by region.
+    pub regions: bool,
+}
+
+impl Detail {
+    /// Whether everything in `self` is in `offer`.
+    pub fn within(self, offer: Detail) -> bool {
+        (!self.opcodes || offer.opcodes)
+            && (!self.functions || offer.functions)
+            && (!self.regions || offer.regions)
+    }
+}
+
+/// A backend that was tried and counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Version of the tool behind it.
+    pub version: String,
+    /// What a user should know about its counts on this machine, each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// A backend that cannot count here.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{reason}; {remedy}")]
+pub struct Unavailable {
+    /// Why, as a clause: "this machine shows no hardware counter".
+    pub reason: String,
+    /// What the user can do about it, as an imperative: "install it with ...".
+    pub remedy: String,
+}
+
+/// Why a run could not be counted.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The backend cannot count on this machine.
+    #[error("backend `{kind}` cannot count here: {source}")]
+    Unavailable {
+        /// Which.
+        kind: BackendKind,
+        /// Why, and what to do.
+        source: Unavailable,
+    },
+    /// The backend does not give what was asked for.
+    #[error("backend `{kind}` cannot count {what}; {remedy}")]
+    NotOffered {
+        /// Which.
+        kind: BackendKind,
+        /// What: "opcodes", "regions".
+        what: &'static str,
+        /// What the user can do.
+        remedy: &'static str,
+    },
+    /// The program did not start, or its tree could not be followed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The tool behind the backend failed, or wrote what it should not.
+    #[error("{tool}: {problem}; {remedy}")]
+    Tool {
+        /// Its name.
+        tool: &'static str,
+        /// What went wrong, with the place.
+        problem: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// Counts that do not fit.
+    #[error(transparent)]
+    Overflow(#[from] CountOverflow),
+    /// A file of ours could not be written or read.
+    #[error("{doing} `{}`: {source}", path.display())]
+    File {
+        /// What was attempted.
+        doing: &'static str,
+        /// With which file.
+        path: std::path::PathBuf,
+        /// The answer.
+        source: std::io::Error,
+    },
+}
+
+/// A way of counting.
+pub trait Backend: Send + Sync {
+    /// Which one.
+    fn kind(&self) -> BackendKind;
+
+    /// The details it can give.
+    fn offers(&self) -> Detail;
+
+    /// Tries it for real, by counting something known. May take a moment; callers keep the answer.
+    fn probe(&self) -> Result<Ready, Unavailable>;
+
+    /// Runs `launch` to its end and counts it: retired user-mode instructions of all its processes and threads,
+    /// from the first instruction after exec to exit, the kernel excluded. The run's caveats name every
+    /// deviation. `scratch` is an empty folder for files of the backend's own, removed by the caller.
+    fn run(&self, launch: &Launch, want: Detail, scratch: &Path) -> Result<Run, BackendError>;
+}

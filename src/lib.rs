@@ -1,0 +1,31 @@
+//! Counterfoil counts what a program executes, keeps the counts, and holds the next run against them.
+//!
+//! # Layers
+//!
+//! Imports run from later lines to earlier ones only, never sideways; `tests/tidy.rs` holds it.
+//!
+//! | layer | what it is |
+//! |---|---|
+//! | [`model`] | plain data: metrics, counts, runs, measurements, comparisons |
+//! | [`isa`] | machine code through capstone: decoding, opcode names |
+//! | [`object`] | ELF files: build-ids, symbols, code, load maps; pure over bytes |
+//! | [`sys`] | the kernel: spawning, ptrace, signals; every `unsafe` is here |
+//! | [`backend`] | ways of counting behind one trait: perf, cachegrind, callgrind, step, fake |
+//! | [`suite`] | `counterfoil.toml`: workloads, parameters, gates, selection |
+//! | [`supervise`] | one workload from command to measurement: pinning, repeats, time-out, output |
+//! | [`compare`] | measurement against measurement; verdicts; pure |
+//! | [`baseline`] | the files of accepted measurements |
+//! | [`report`] | finished data in, bytes out: terminal, JSON |
+//! | [`cli`] | one file a subcommand; exit codes; the only layer that prints |
+
+pub mod backend;
+pub mod baseline;
+pub mod cli;
+pub mod compare;
+pub mod isa;
+pub mod model;
+pub mod object;
+pub mod report;
+pub mod suite;
+pub mod supervise;
+pub mod sys;

@@ -1,0 +1,236 @@
+//! The counts of a run, with everything needed to judge them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fingerprint, Functions, Metric, OpcodeMix, Pinning};
+
+/// A way of counting. Counts of two of them are never compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Hardware counters, through `perf_event_open`.
+    Perf,
+    /// Valgrind's cachegrind without its cache simulation.
+    Cachegrind,
+    /// Valgrind's callgrind: counts by instruction address.
+    Callgrind,
+    /// Single-stepping over ptrace: slow and exact, the oracle of the tests.
+    Step,
+    /// Counts read from a file, for tests of everything above the backends.
+    Fake,
+}
+
+/// A backend's name that does not exist.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("unknown backend `{0}`; known are `perf`, `cachegrind`, `callgrind` and `step`")]
+pub struct UnknownBackend(pub String);
+
+impl BackendKind {
+    /// The name used on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendKind::Perf => "perf",
+            BackendKind::Cachegrind => "cachegrind",
+            BackendKind::Callgrind => "callgrind",
+            BackendKind::Step => "step",
+            BackendKind::Fake => "fake",
+        }
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for BackendKind {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        use BackendKind::{Cachegrind, Callgrind, Fake, Perf, Step};
+        [Perf, Cachegrind, Callgrind, Step, Fake]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| UnknownBackend(name.to_owned()))
+    }
+}
+
+/// Which backend counted, and why that one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendInfo {
+    /// The backend.
+    pub name: BackendKind,
+    /// Version of the tool behind it: Valgrind's, or this program's own.
+    pub version: String,
+    /// Why it was chosen, as a clause: "asked for", "no PMU: ...; cachegrind is the fallback".
+    pub why: String,
+}
+
+/// How the root process of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It exited with this code.
+    Exited(i32),
+    /// This signal killed it.
+    Killed(i32),
+    /// It was killed by us, because its time was up.
+    TimedOut,
+}
+
+impl Outcome {
+    /// The exit code a shell would report: the program's own, 128 + signal, or 124 as timeout(1).
+    pub fn code(self) -> i32 {
+        match self {
+            Outcome::Exited(code) => code,
+            Outcome::Killed(signal) => 128 + signal,
+            Outcome::TimedOut => 124,
+        }
+    }
+}
+
+/// Instructions of one program in the tree. A process that execs twice is two programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessCount {
+    /// Position in order of start; the root is 0. Process ids differ from run to run, this does not.
+    pub index: usize,
+    /// `index` of the parent; absent for the root.
+    pub parent: Option<usize>,
+    /// The program: path of its executable as given to exec.
+    pub program: String,
+    /// Retired user-mode instructions of all its threads; absent where the backend cannot tell.
+    pub instructions: Option<u64>,
+}
+
+/// What was counted inside one marked region, over all times it was entered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionCount {
+    /// Times it was entered.
+    pub entries: u64,
+    /// Retired user-mode instructions between its markers, nested regions included.
+    pub instructions: u64,
+    /// Opcodes between its markers, where the backend knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opcodes: Option<OpcodeMix>,
+}
+
+/// A named reason why a count is not exactly what the definition says.
+///
+/// Definition: retired user-mode instructions of all processes and threads of the tree, from the
+/// first instruction after exec to exit, a `rep` string instruction once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Caveat {
+    /// The backend counts each iteration of a `rep` string instruction.
+    RepIterations,
+    /// Processes still ran when the root had ended; what they did is not (all) in the count.
+    LeftRunning {
+        /// Their programs.
+        programs: Vec<String>,
+    },
+    /// Instructions between fork and exec that the backend loses.
+    LostBeforeExec {
+        /// Programs that replaced another in the same process, or a forked copy of their parent.
+        execs: u64,
+    },
+    /// Anything else, in words.
+    Other {
+        /// A sentence.
+        text: String,
+    },
+}
+
+/// One execution of a workload, counted: what a backend returns.
+///
+/// What the backend cannot give, or was not asked for, is absent and never zero.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// How the root process ended.
+    pub outcome: Outcome,
+    /// Retired user-mode instructions of the tree; inside regions only, when regions were asked for.
+    pub instructions: u64,
+    /// The same by opcode.
+    pub opcodes: Option<OpcodeMix>,
+    /// The same by function.
+    pub functions: Option<Functions>,
+    /// By marked region, nested ones counted in each.
+    pub regions: Option<BTreeMap<String, RegionCount>>,
+    /// By process, in order of start.
+    pub processes: Vec<ProcessCount>,
+    /// Files that were mapped executable in any process of the tree, by path. Empty when unknown.
+    pub modules: Vec<std::path::PathBuf>,
+    /// Pins that only the backend can hold or lose (ASLR, AT_RANDOM, one CPU).
+    pub pinning: Pinning,
+    /// What makes the count differ from its definition.
+    pub caveats: Vec<Caveat>,
+}
+
+/// Whether repeated runs agreed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// Instructions of each run, in order.
+    pub instructions: Vec<u64>,
+    /// Whether every count of every run was equal (opcodes, functions and regions, too).
+    pub agree: bool,
+}
+
+/// A counted command with everything needed to judge it: the first run's counts, the verdict of the
+/// repeats, what was pinned and what it is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Which backend, and why.
+    pub backend: BackendInfo,
+    /// How the root process of the first run ended.
+    pub outcome: Outcome,
+    /// Scalar counts; `instructions` is always there.
+    pub metrics: BTreeMap<Metric, u64>,
+    /// By opcode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opcodes: Option<OpcodeMix>,
+    /// By function, largest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub functions: Option<Functions>,
+    /// By marked region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<BTreeMap<String, RegionCount>>,
+    /// By process, in order of start.
+    pub processes: Vec<ProcessCount>,
+    /// Agreement of the runs.
+    pub repeats: Repeats,
+    /// What was pinned and what was not.
+    pub pinned: Pinning,
+    /// Subject and environment.
+    pub fingerprint: Fingerprint,
+    /// What makes the count differ from its definition.
+    pub caveats: Vec<Caveat>,
+}
+
+impl Measurement {
+    /// Retired user-mode instructions of the whole tree, or inside regions where only those were counted.
+    pub fn instructions(&self) -> u64 {
+        self.metrics
+            .get(&Metric::Instructions)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// The count of any metric. An opcode that never ran is 0 where opcodes were counted; what was not
+    /// counted, and a region that was never entered, is absent.
+    pub fn value(&self, metric: &Metric) -> Option<u64> {
+        match metric {
+            Metric::Instructions => self.metrics.get(metric).copied(),
+            Metric::Opcode(mnemonic) => {
+                let mix = self.opcodes.as_ref()?;
+                Some(mix.0.get(mnemonic).copied().unwrap_or(0))
+            }
+            Metric::Region(name) => Some(self.regions.as_ref()?.get(name)?.instructions),
+        }
+    }
+}

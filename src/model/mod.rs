@@ -1,0 +1,27 @@
+//! Plain data: what is counted, what a measurement is made of, how two of them compare.
+//!
+//! Nothing here measures, reads a file or prints. Every other layer may use this one.
+
+mod comparison;
+mod counts;
+mod fingerprint;
+mod limit;
+mod measurement;
+mod metric;
+mod pinning;
+
+pub use comparison::{Change, Comparison, Difference, MetricChange, Verdict};
+pub use counts::{CountOverflow, FunctionCount, Functions, OpcodeMix, sum};
+pub use fingerprint::Fingerprint;
+pub use limit::{Limit, LimitError};
+pub use measurement::{
+    BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,
+    Run, UnknownBackend,
+};
+pub use metric::{Metric, UnknownMetric};
+pub use pinning::{Pin, PinState, Pinning};
+
+/// Version of everything this program writes as JSON: reports and baselines.
+///
+/// It grows by one when a field changes its meaning or disappears; new fields do not change it.
+pub const SCHEMA: u32 = 1;

@@ -1,0 +1,119 @@
+//! What a process has loaded, as /proc tells while it is stopped.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+
+use super::ptrace::Stopped;
+
+/// Sixteen fixed bytes in place of those the kernel draws at each exec (getauxval(3), AT_RANDOM).
+pub const FIXED_RANDOM: &[u8; 16] = b"counterfoiltally";
+
+/// getauxval(3): address of sixteen random bytes.
+const AT_RANDOM: u64 = 25;
+
+/// A part of a file that is mapped executable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mapping {
+    /// First address, in the process.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Offset of `start` in the file.
+    pub offset: u64,
+    /// The file; absent for anonymous memory.
+    pub file: Option<PathBuf>,
+    /// The kernel's name for special memory (`[vdso]`), or empty.
+    pub label: String,
+}
+
+/// The executable mappings of a process that is stopped at an exec, a signal or its exit.
+pub fn executable_mappings(pid: Pid) -> io::Result<Vec<Mapping>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    Ok(text.lines().filter_map(parse_mapping).collect())
+}
+
+/// One line of /proc/PID/maps (proc_pid_maps(5)); none when it is not executable.
+fn parse_mapping(line: &str) -> Option<Mapping> {
+    let mut fields = line.splitn(6, ' ').map(str::trim_start);
+    let (start, end) = fields.next()?.split_once('-')?;
+    let executable = fields.next()?.as_bytes().get(2) == Some(&b'x');
+    let offset = fields.next()?;
+    let name = fields.nth(2).unwrap_or("").trim_start();
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    let file = name
+        .starts_with('/')
+        .then(|| PathBuf::from(name.trim_end_matches(" (deleted)")));
+    let mapping = Mapping {
+        start: hex(start)?,
+        end: hex(end)?,
+        offset: hex(offset)?,
+        label: if file.is_none() {
+            name.to_owned()
+        } else {
+            String::new()
+        },
+        file,
+    };
+    executable.then_some(mapping)
+}
+
+/// The program a process runs, as the kernel knows it.
+pub fn executable(pid: Pid) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe"))
+}
+
+/// Replaces the random bytes of a program that is stopped at its exec.
+pub fn fix_random(process: &Stopped) -> io::Result<()> {
+    let auxv = fs::read(format!("/proc/{}/auxv", process.tid()))?;
+    let address = auxv_entry(&auxv, AT_RANDOM)
+        .ok_or_else(|| io::Error::other("the kernel gave this program no AT_RANDOM"))?;
+    Ok(process.write(address, FIXED_RANDOM)?)
+}
+
+/// The value of one entry of an auxiliary vector of 64-bit words.
+fn auxv_entry(auxv: &[u8], wanted: u64) -> Option<u64> {
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
+    auxv.chunks_exact(16)
+        .find(|pair| word(&pair[..8]) == Some(wanted))
+        .and_then(|pair| word(&pair[8..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_mapping_whose_file_name_has_blanks() {
+        let line = "7f00-7fff r-xp 00001000 08:01 42                         /opt/a b/lib c.so";
+        let mapping = parse_mapping(line).unwrap();
+        assert_eq!(mapping.file, Some(PathBuf::from("/opt/a b/lib c.so")));
+        assert_eq!(
+            (mapping.start, mapping.end, mapping.offset),
+            (0x7f00, 0x7fff, 0x1000)
+        );
+    }
+
+    #[test]
+    fn leaves_out_what_cannot_execute() {
+        assert_eq!(
+            parse_mapping("7f00-7fff rw-p 00000000 00:00 0 [stack]"),
+            None
+        );
+    }
+
+    #[test]
+    fn names_special_memory() {
+        let mapping = parse_mapping("7f00-7fff r-xp 00000000 00:00 0 [vdso]").unwrap();
+        assert_eq!((mapping.file, mapping.label.as_str()), (None, "[vdso]"));
+    }
+
+    #[test]
+    fn finds_random_bytes_of_this_very_process() {
+        let auxv = fs::read("/proc/self/auxv").unwrap();
+        assert!(auxv_entry(&auxv, AT_RANDOM).is_some());
+        assert_eq!(auxv_entry(&auxv, 0xdead_beef), None);
+    }
+}

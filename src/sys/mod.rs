@@ -1,0 +1,13 @@
+//! Where the kernel is touched: every `unsafe` of this program, each with its proof.
+//!
+//! [`spawn`] starts a program exactly as asked; [`ptrace`] is the tracer's view of one stopped thread,
+//! as types; [`tree`] follows everything that descends from it and tells a [`tree::Watcher`].
+//! Nothing here decides what a count means: that is the backends' work.
+
+pub mod image;
+pub mod ptrace;
+pub mod signals;
+pub mod spawn;
+pub mod tree;
+
+pub use nix::unistd::Pid;

@@ -1,0 +1,331 @@
+//! Starting a program exactly as asked, held back until the caller lets go.
+//!
+//! Between fork and exec only async-signal-safe calls are made (signal-safety(7)): everything that
+//! allocates is prepared before. Paths are taken as they are; looking a name up in `PATH` is the
+//! caller's work. The caller must reap the child (`sys::tree` does).
+
+use std::ffi::{CString, OsString};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::personality::{self, Persona};
+use nix::unistd::{ForkResult, Pid, fork};
+
+use super::signals;
+
+/// One of the three standard streams of the program.
+#[derive(Clone, Debug, Default)]
+pub enum Stream {
+    /// Ours, whatever it is.
+    #[default]
+    Inherit,
+    /// This open file.
+    File(Arc<OwnedFd>),
+}
+
+/// A program to start, complete in every detail: nothing else of our own state reaches it.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// The file to execute.
+    pub program: PathBuf,
+    /// Its arguments, the zeroth included.
+    pub args: Vec<OsString>,
+    /// Its environment as `NAME=value`, in this order.
+    pub env: Vec<OsString>,
+    /// Its working directory; ours when absent.
+    pub cwd: Option<PathBuf>,
+    /// Standard input.
+    pub stdin: Stream,
+    /// Standard output.
+    pub stdout: Stream,
+    /// Standard error.
+    pub stderr: Stream,
+    /// More open files, each under the number it shall have in the program.
+    pub files: Vec<(Arc<OwnedFd>, RawFd)>,
+    /// Switches address space layout randomisation off.
+    pub fixed_addresses: bool,
+    /// Rewrites `AT_RANDOM` at every exec of the tree, where it can be traced.
+    pub fixed_random: bool,
+    /// Confines the tree to this CPU.
+    pub cpu: Option<usize>,
+    /// Gives the tree a session of its own, which ends with us: for suites. Otherwise the program shares our
+    /// process group, so that the terminal treats it as if we were not there.
+    pub own_session: bool,
+    /// Kills the tree after this time.
+    pub timeout: Option<Duration>,
+}
+
+/// Why a program did not start. `errno` says what exec (or the step before it) answered.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// A name with a NUL byte in it cannot reach the kernel.
+    #[error("`{0}` contains a NUL byte, which no program name, argument or variable can")]
+    Nul(String),
+    /// Fork or a pipe failed.
+    #[error("start a process: {0}")]
+    Fork(#[source] io::Error),
+    /// The child could not become the program.
+    #[error("{step} `{}`: {errno}", path.display())]
+    Child {
+        /// What was attempted.
+        step: ChildStep,
+        /// The program or folder it was attempted with.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: io::Error,
+    },
+}
+
+/// The steps of the child between fork and exec that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildStep {
+    /// chdir(2).
+    EnterFolder,
+    /// execve(2).
+    Execute,
+}
+
+impl std::fmt::Display for ChildStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ChildStep::EnterFolder => "enter folder",
+            ChildStep::Execute => "execute",
+        })
+    }
+}
+
+/// A child that has not yet executed its program. It waits for [`Held::release`]; dropped, it exits.
+pub struct Held {
+    /// Its process id.
+    pub pid: Pid,
+    /// Whether address randomisation could be switched off (a container may forbid it).
+    pub fixed_addresses: io::Result<()>,
+    go: PipeWriter,
+    report: PipeReader,
+    program: PathBuf,
+    cwd: Option<PathBuf>,
+}
+
+impl Held {
+    /// Lets the child execute its program. Call [`Released::confirm`] afterwards.
+    pub fn release(mut self) -> Result<Released, SpawnError> {
+        self.go.write_all(&[1]).map_err(SpawnError::Fork)?;
+        Ok(Released {
+            report: self.report,
+            program: self.program,
+            cwd: self.cwd,
+        })
+    }
+}
+
+/// A child on its way through exec.
+pub struct Released {
+    report: PipeReader,
+    program: PathBuf,
+    cwd: Option<PathBuf>,
+}
+
+impl Released {
+    /// Reads what the child reported: nothing once exec has succeeded (the pipe closes on exec). Blocks until
+    /// either is known, so a tracer must have passed the exec stop or seen the child end.
+    pub fn confirm(mut self) -> Result<(), SpawnError> {
+        let mut message = Vec::new();
+        self.report
+            .read_to_end(&mut message)
+            .map_err(SpawnError::Fork)?;
+        let [step, errno @ ..] = message.as_slice() else {
+            return Ok(());
+        };
+        let errno = errno.try_into().map_or(0, i32::from_ne_bytes);
+        let step = if *step == STEP_CHDIR {
+            ChildStep::EnterFolder
+        } else {
+            ChildStep::Execute
+        };
+        let path = match step {
+            ChildStep::EnterFolder => self.cwd.unwrap_or_default(),
+            ChildStep::Execute => self.program,
+        };
+        Err(SpawnError::Child {
+            step,
+            path,
+            errno: io::Error::from_raw_os_error(errno),
+        })
+    }
+}
+
+const STEP_CHDIR: u8 = 1;
+const STEP_EXEC: u8 = 2;
+
+/// Everything the child needs, allocated before fork.
+struct Prepared {
+    program: CString,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    cwd: Option<CString>,
+    fds: Vec<(RawFd, RawFd)>,
+    _strings: Vec<CString>,
+}
+
+fn c_string(text: &std::ffi::OsStr) -> Result<CString, SpawnError> {
+    CString::new(text.as_bytes()).map_err(|_| SpawnError::Nul(text.to_string_lossy().into_owned()))
+}
+
+fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
+    let all: Vec<CString> = launch
+        .args
+        .iter()
+        .chain(&launch.env)
+        .map(|text| c_string(text))
+        .collect::<Result<_, _>>()?;
+    let (args, env) = all.split_at(launch.args.len());
+    let table = |strings: &[CString]| {
+        let pointers = strings.iter().map(|s| s.as_ptr());
+        pointers.chain([std::ptr::null()]).collect::<Vec<_>>()
+    };
+    let standard = [(&launch.stdin, 0), (&launch.stdout, 1), (&launch.stderr, 2)];
+    let streams = standard
+        .into_iter()
+        .filter_map(|(stream, number)| match stream {
+            Stream::Inherit => None,
+            Stream::File(file) => Some((file.as_raw_fd(), number)),
+        });
+    let files = launch
+        .files
+        .iter()
+        .map(|(file, number)| (file.as_raw_fd(), *number));
+    Ok(Prepared {
+        program: c_string(launch.program.as_os_str())?,
+        argv: table(args),
+        envp: table(env),
+        cwd: launch
+            .cwd
+            .as_ref()
+            .map(|cwd| c_string(cwd.as_os_str()))
+            .transpose()?,
+        fds: streams.chain(files).collect(),
+        _strings: all,
+    })
+}
+
+/// Forks a child that is ready to execute `launch` and waits for the caller.
+pub fn spawn(launch: &Launch) -> Result<Held, SpawnError> {
+    let prepared = prepare(launch)?;
+    let (wait, go) = io::pipe().map_err(SpawnError::Fork)?;
+    let (mut report, tell) = io::pipe().map_err(SpawnError::Fork)?;
+    let ours = std::process::id();
+    // SAFETY: the child calls only async-signal-safe functions before it execs or exits (see `become_program`),
+    // and touches no memory that another thread may hold locked: all it needs was allocated above.
+    match unsafe { fork() }.map_err(|errno| SpawnError::Fork(errno.into()))? {
+        ForkResult::Child => become_program(launch, &prepared, ours, &wait, &go, &tell),
+        ForkResult::Parent { child } => {
+            drop((wait, tell));
+            let mut persona = [0u8; 4];
+            report.read_exact(&mut persona).map_err(SpawnError::Fork)?;
+            Ok(Held {
+                pid: child,
+                fixed_addresses: match i32::from_ne_bytes(persona) {
+                    0 => Ok(()),
+                    errno => Err(io::Error::from_raw_os_error(errno)),
+                },
+                go,
+                report,
+                program: launch.program.clone(),
+                cwd: launch.cwd.clone(),
+            })
+        }
+    }
+}
+
+/// The child's half: never returns, never allocates.
+fn become_program(
+    launch: &Launch,
+    prepared: &Prepared,
+    parent: u32,
+    wait: &PipeReader,
+    go: &PipeWriter,
+    tell: &PipeWriter,
+) -> ! {
+    let fixed = if launch.fixed_addresses {
+        fix_addresses()
+    } else {
+        0
+    };
+    // SAFETY: plain system calls on descriptors this process owns; none allocates or locks. The pointers in
+    // `prepared` are NUL-terminated tables of NUL-terminated strings that live in `prepared` itself.
+    unsafe {
+        libc::close(go.as_raw_fd());
+        libc::write(tell.as_raw_fd(), fixed.to_ne_bytes().as_ptr().cast(), 4);
+        let mut byte = 0u8;
+        if libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
+            libc::_exit(127);
+        }
+        if launch.own_session {
+            libc::setsid();
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() as u32 != parent {
+                libc::_exit(127);
+            }
+        }
+        if let Some(cpu) = launch.cpu {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu, &mut set);
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
+        }
+        if let Some(cwd) = &prepared.cwd
+            && libc::chdir(cwd.as_ptr()) != 0
+        {
+            fail(tell, STEP_CHDIR);
+        }
+        place_descriptors(&prepared.fds);
+        signals::restore_in_child();
+        libc::execve(
+            prepared.program.as_ptr(),
+            prepared.argv.as_ptr(),
+            prepared.envp.as_ptr(),
+        );
+        fail(tell, STEP_EXEC)
+    }
+}
+
+/// Switches randomisation off in this process. 0, or the errno.
+fn fix_addresses() -> i32 {
+    let persona = personality::get().and_then(|p| personality::set(p | Persona::ADDR_NO_RANDOMIZE));
+    persona.map_or_else(|errno| errno as i32, |_| 0)
+}
+
+/// Reports the current errno with the step that set it, and ends the child.
+fn fail(tell: &PipeWriter, step: u8) -> ! {
+    let errno = nix::errno::Errno::last_raw().to_ne_bytes();
+    let message = [step, errno[0], errno[1], errno[2], errno[3]];
+    // SAFETY: writes five bytes of a local array to an open pipe, then ends this process without running
+    // any of the parent's exit handlers.
+    unsafe {
+        libc::write(tell.as_raw_fd(), message.as_ptr().cast(), message.len());
+        libc::_exit(127)
+    }
+}
+
+/// First number above any that a launch may ask for; copies live there while the targets are overwritten.
+const PARKING: RawFd = 200;
+
+/// Gives each descriptor its number. Two passes, because one's target may be another's source.
+///
+/// # Safety
+/// Only to be called in a forked child: it overwrites descriptors by number.
+unsafe fn place_descriptors(fds: &[(RawFd, RawFd)]) {
+    let mut parked = [-1; 16];
+    for (slot, (source, _)) in parked.iter_mut().zip(fds) {
+        // SAFETY: duplicates an open descriptor; closes on exec, so nothing leaks.
+        *slot = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, PARKING) };
+    }
+    for (slot, (_, target)) in parked.iter().zip(fds) {
+        // SAFETY: the caller promises that this process's descriptors are ours to replace.
+        unsafe { libc::dup2(*slot, *target) };
+    }
+}

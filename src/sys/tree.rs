@@ -1,0 +1,620 @@
+//! Follows a program and everything that descends from it, until the program ends.
+//!
+//! One thread of ours is the tracer of one tree: it alone waits for the tree's threads (`__WNOTHREAD`), so several
+//! trees can be followed at once from several threads. Where tracing is forbidden the tree still runs, and
+//! only its root is known. What the events mean is the [`Watcher`]'s business.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::image;
+use super::ptrace::{self, Pace, Stopped};
+use super::spawn::{self, Launch, SpawnError};
+
+/// How long descendants may go on after the root has ended before they count as left running.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a program may take to end after SIGTERM when its time is up, before SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a thread in single-step stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// One instruction has been executed.
+    Instruction,
+    /// A system call has returned: its instruction has been executed.
+    SystemCall,
+    /// A signal handler was entered; no instruction has been executed.
+    Handler,
+}
+
+/// What a backend wants to know of a tree. All stops are of threads that hold still during the call.
+pub trait Watcher {
+    /// The root exists, has not executed its program, and waits.
+    fn held(&mut self, _root: Pid) -> io::Result<()> {
+        Ok(())
+    }
+    /// Whether threads go on at full speed or instruction by instruction.
+    fn pace(&self) -> Pace {
+        Pace::Run
+    }
+    /// A program begins in process `stopped.tid()`: it is loaded and has executed nothing. Another thread of
+    /// the process, `former`, may have asked for it.
+    fn program(&mut self, _stopped: &Stopped, _former: Pid) -> io::Result<()> {
+        Ok(())
+    }
+    /// Process `child` begins as a copy of `parent`.
+    fn process(&mut self, _parent: Pid, _child: &Stopped) -> io::Result<()> {
+        Ok(())
+    }
+    /// Thread `tid` begins in `process`.
+    fn thread(&mut self, _process: Pid, _tid: Pid) {}
+    /// The thread is about to go on for one instruction, `signal` being delivered first.
+    fn stepping(&mut self, _stopped: &Stopped, _signal: Option<i32>) -> io::Result<()> {
+        Ok(())
+    }
+    /// The thread has stopped again.
+    fn stepped(&mut self, _stopped: &Stopped, _trap: Trap) -> io::Result<()> {
+        Ok(())
+    }
+    /// The thread is about to end; its memory and registers are still there.
+    fn ending(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
+        Ok(())
+    }
+    /// The thread has ended. With `tid == process`, so has the process.
+    fn ended(&mut self, _process: Pid, _tid: Pid) {}
+}
+
+/// How the root ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+    /// Its time was up, and we killed it.
+    TimedOut,
+}
+
+/// A finished run of a tree.
+#[derive(Debug)]
+pub struct Finished {
+    /// How the root ended.
+    pub end: End,
+    /// Programs that still ran a second after the root had ended: killed in a session of their own, let go otherwise.
+    pub left_running: Vec<PathBuf>,
+    /// Whether the tree was traced; otherwise why not, and the watcher saw nothing but `held`.
+    pub traced: io::Result<()>,
+    /// Whether addresses were fixed, if that was asked for.
+    pub fixed_addresses: io::Result<()>,
+    /// Whether the random bytes of every program were fixed, if that was asked for.
+    pub fixed_random: io::Result<()>,
+}
+
+/// Why a tree could not be followed to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The program did not start.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The watcher, or the tracing, failed.
+    #[error("{doing}: {source}")]
+    Follow {
+        /// What was attempted.
+        doing: &'static str,
+        /// The answer.
+        source: io::Error,
+    },
+}
+
+fn follow(doing: &'static str) -> impl FnOnce(io::Error) -> TreeError {
+    move |source| TreeError::Follow { doing, source }
+}
+
+/// Threads of all trees that run now, by root: what a signal to us is passed on to.
+static LIVE: Mutex<BTreeMap<i32, BTreeSet<i32>>> = Mutex::new(BTreeMap::new());
+
+fn live() -> MutexGuard<'static, BTreeMap<i32, BTreeSet<i32>>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sends `signal` to the root of every tree that runs now.
+pub fn signal_roots(signal: i32) {
+    for root in live().keys() {
+        send(*root, signal);
+    }
+}
+
+/// Kills every process of every tree that runs now.
+pub fn kill_all() {
+    for tid in live().values().flatten() {
+        send(*tid, libc::SIGKILL);
+    }
+}
+
+fn kill_tree(root: Pid, signal: i32) {
+    for tid in live().get(&root.as_raw()).into_iter().flatten() {
+        send(*tid, signal);
+    }
+}
+
+/// A thread that is gone already is what was wanted.
+fn send(tid: i32, signal: i32) {
+    if let Ok(signal) = Signal::try_from(signal) {
+        let _ = kill(Pid::from_raw(tid), signal);
+    }
+}
+
+/// Starts `launch`, tells `watcher` what happens in its tree, and returns when the root has ended and its
+/// descendants have too, or were given up.
+pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeError> {
+    let held = spawn::spawn(launch)?;
+    let root = held.pid;
+    let _registered = Registered::new(root);
+    if let Err(error) = watcher.held(root) {
+        drop(held);
+        let _ = wait_for(root);
+        return Err(TreeError::Follow {
+            doing: "prepare the program",
+            source: error,
+        });
+    }
+    let traced = ptrace::seize(root, launch.own_session).map_err(io::Error::from);
+    let fixed_addresses = held
+        .fixed_addresses
+        .as_ref()
+        .map(|_| ())
+        .map_err(copy_error);
+    let released = held.release()?;
+    let watchdog = launch.timeout.map(|limit| Watchdog::start(root, limit));
+    let mut tree = Tree::new(root, launch, watcher);
+    let followed = match &traced {
+        Ok(()) => tree.follow(),
+        Err(_) => wait_for(root).map_err(follow("wait for the program")),
+    };
+    if followed.is_err() {
+        tree.abandon();
+    }
+    let (left_running, fixed_random) = (tree.left_running, tree.fixed_random);
+    let timed_out = watchdog.is_some_and(Watchdog::stop);
+    released.confirm()?;
+    let end = followed?;
+    Ok(Finished {
+        end: if timed_out { End::TimedOut } else { end },
+        left_running,
+        fixed_random: traced.as_ref().map_err(copy_error).and(fixed_random),
+        traced,
+        fixed_addresses,
+    })
+}
+
+fn copy_error(error: &io::Error) -> io::Error {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+/// Keeps a tree in [`LIVE`] for as long as it is followed.
+struct Registered(Pid);
+
+impl Registered {
+    fn new(root: Pid) -> Registered {
+        live().insert(root.as_raw(), BTreeSet::from([root.as_raw()]));
+        Registered(root)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        live().remove(&self.0.as_raw());
+    }
+}
+
+/// Kills a tree when its time is up.
+struct Watchdog {
+    stop: Sender<()>,
+    barked: Arc<AtomicBool>,
+}
+
+impl Watchdog {
+    fn start(root: Pid, limit: Duration) -> Watchdog {
+        let (stop, stopped) = channel::<()>();
+        let barked = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&barked);
+        std::thread::spawn(move || {
+            if stopped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                flag.store(true, Ordering::SeqCst);
+                kill_tree(root, libc::SIGTERM);
+                while stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                    kill_tree(root, libc::SIGKILL);
+                }
+            }
+        });
+        Watchdog { stop, barked }
+    }
+
+    /// Whether it had to act.
+    fn stop(self) -> bool {
+        let _ = self.stop.send(());
+        self.barked.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits for a program that cannot be traced.
+fn wait_for(root: Pid) -> io::Result<End> {
+    loop {
+        if let Some((_, Report::Ended(end))) = wait(root.as_raw(), 0)? {
+            return Ok(end);
+        }
+    }
+}
+
+/// What waitpid reports of a thread.
+enum Report {
+    Ended(End),
+    Stopped { signal: i32, event: i32 },
+    Other,
+}
+
+/// waitpid(2) for threads of the calling thread's trees only; none when `WNOHANG` finds nothing.
+fn wait(which: i32, flags: i32) -> io::Result<Option<(Pid, Report)>> {
+    let mut status = 0;
+    let tid = loop {
+        // SAFETY: the status pointer is to a live local. `__WNOTHREAD` keeps other threads' children out.
+        let tid = unsafe {
+            libc::waitpid(
+                which,
+                &raw mut status,
+                flags | libc::__WALL | libc::__WNOTHREAD,
+            )
+        };
+        if tid >= 0 {
+            break tid;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    };
+    let report = if libc::WIFEXITED(status) {
+        Report::Ended(End::Exited(libc::WEXITSTATUS(status)))
+    } else if libc::WIFSIGNALED(status) {
+        Report::Ended(End::Killed(libc::WTERMSIG(status)))
+    } else if libc::WIFSTOPPED(status) {
+        Report::Stopped {
+            signal: libc::WSTOPSIG(status),
+            event: status >> 16,
+        }
+    } else {
+        Report::Other
+    };
+    Ok((tid != 0).then_some((Pid::from_raw(tid), report)))
+}
+
+/// The state of one traced tree.
+struct Tree<'a> {
+    root: Pid,
+    watcher: &'a mut dyn Watcher,
+    fix_random: bool,
+    kill_left: bool,
+    /// Every known thread and the process it belongs to.
+    threads: HashMap<Pid, Pid>,
+    /// New threads whose first stop was seen before their parent's event told where they belong.
+    orphans: HashMap<Pid, Stopped>,
+    /// New threads announced by their parent whose first stop is still to come: their parent and process.
+    expected: HashMap<Pid, Pid>,
+    started: bool,
+    end: Option<End>,
+    left_running: Vec<PathBuf>,
+    fixed_random: io::Result<()>,
+}
+
+impl<'a> Tree<'a> {
+    fn new(root: Pid, launch: &Launch, watcher: &'a mut dyn Watcher) -> Tree<'a> {
+        Tree {
+            root,
+            watcher,
+            fix_random: launch.fixed_random,
+            kill_left: launch.own_session,
+            threads: HashMap::from([(root, root)]),
+            orphans: HashMap::new(),
+            expected: HashMap::new(),
+            started: false,
+            end: None,
+            left_running: Vec::new(),
+            fixed_random: Ok(()),
+        }
+    }
+
+    /// The event loop.
+    fn follow(&mut self) -> Result<End, TreeError> {
+        while self.end.is_none() {
+            let report = wait(-1, 0).map_err(follow("wait for the program"))?;
+            self.handle(report)?;
+        }
+        self.wait_for_descendants()?;
+        self.give_up_descendants()?;
+        Ok(self.end.unwrap_or(End::Exited(0)))
+    }
+
+    fn handle(&mut self, report: Option<(Pid, Report)>) -> Result<(), TreeError> {
+        match report {
+            Some((tid, Report::Ended(end))) => self.on_end(tid, end),
+            Some((tid, Report::Stopped { signal, event })) => {
+                let stopped = Stopped::from_wait(tid);
+                self.on_stop(stopped, signal, event).or_else(gone_is_fine)?;
+            }
+            Some((_, Report::Other)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn on_end(&mut self, tid: Pid, end: End) {
+        let process = self.forget(tid);
+        self.watcher.ended(process, tid);
+        if tid == self.root {
+            self.end = Some(end);
+        }
+    }
+
+    fn forget(&mut self, tid: Pid) -> Pid {
+        if let Some(threads) = live().get_mut(&self.root.as_raw()) {
+            threads.remove(&tid.as_raw());
+        }
+        self.threads.remove(&tid).unwrap_or(tid)
+    }
+
+    fn on_stop(&mut self, stopped: Stopped, signal: i32, event: i32) -> Result<(), TreeError> {
+        match event {
+            0 => self.on_signal(stopped, signal),
+            libc::PTRACE_EVENT_STOP => self.on_group_stop(stopped, signal),
+            libc::PTRACE_EVENT_EXEC => self.on_exec(stopped),
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+                self.on_birth(stopped)
+            }
+            libc::PTRACE_EVENT_EXIT => {
+                let process = self.process_of(stopped.tid());
+                self.watcher
+                    .ending(process, &stopped)
+                    .map_err(follow("look at an ending thread"))?;
+                resume_plain(stopped)
+            }
+            _ => resume_plain(stopped),
+        }
+    }
+
+    fn process_of(&self, tid: Pid) -> Pid {
+        self.threads.get(&tid).copied().unwrap_or(tid)
+    }
+
+    /// A signal is about to be delivered, or a step is done.
+    fn on_signal(&mut self, stopped: Stopped, signal: i32) -> Result<(), TreeError> {
+        let stepping = self.started && self.watcher.pace() == Pace::Step;
+        if stepping && signal == libc::SIGTRAP {
+            let code = stopped.signal_code().map_err(trace)?;
+            if let Some(trap) = step_trap(code) {
+                self.watcher
+                    .stepped(&stopped, trap)
+                    .map_err(follow("count an instruction"))?;
+                return self.go(stopped, None);
+            }
+        }
+        self.go(stopped, Some(signal))
+    }
+
+    /// Goes on at the watcher's pace.
+    fn go(&mut self, stopped: Stopped, signal: Option<i32>) -> Result<(), TreeError> {
+        let pace = if self.started {
+            self.watcher.pace()
+        } else {
+            Pace::Run
+        };
+        if pace == Pace::Step {
+            self.watcher
+                .stepping(&stopped, signal)
+                .map_err(follow("look at an instruction"))?;
+        }
+        stopped.resume(pace, signal).map_err(trace)
+    }
+
+    /// The first stop of a new thread, a stop by job control, or the end of one.
+    fn on_group_stop(&mut self, stopped: Stopped, signal: i32) -> Result<(), TreeError> {
+        let tid = stopped.tid();
+        if ptrace::stops_the_group(signal) {
+            return stopped.listen().map_err(trace);
+        }
+        if let Some(parent) = self.expected.remove(&tid) {
+            return self.admit(stopped, parent);
+        }
+        if self.threads.contains_key(&tid) {
+            return self.go(stopped, None);
+        }
+        self.orphans.insert(tid, stopped);
+        Ok(())
+    }
+
+    /// A thread made another: it is admitted once both its first stop and this event were seen.
+    fn on_birth(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+        let parent = stopped.tid();
+        let child = Pid::from_raw(stopped.event_message().map_err(trace)? as i32);
+        if let Some(live) = live().get_mut(&self.root.as_raw()) {
+            live.insert(child.as_raw());
+        }
+        match self.orphans.remove(&child) {
+            Some(orphan) => self.admit(orphan, parent).or_else(gone_is_fine)?,
+            None => {
+                self.expected.insert(child, parent);
+            }
+        }
+        self.go(stopped, None)
+    }
+
+    fn admit(&mut self, stopped: Stopped, parent: Pid) -> Result<(), TreeError> {
+        let tid = stopped.tid();
+        let parent_process = self.process_of(parent);
+        let process = thread_group(tid).map_err(follow("read /proc/TID/status"))?;
+        self.threads.insert(tid, process);
+        if process == tid {
+            self.watcher
+                .process(parent_process, &stopped)
+                .map_err(follow("begin a process"))?;
+        } else {
+            self.watcher.thread(process, tid);
+        }
+        self.go(stopped, None)
+    }
+
+    fn on_exec(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+        let pid = stopped.tid();
+        let former = Pid::from_raw(stopped.event_message().map_err(trace)? as i32);
+        let others: Vec<Pid> = self.threads_of(pid).filter(|tid| *tid != pid).collect();
+        for tid in others {
+            self.forget(tid);
+        }
+        self.threads.insert(pid, pid);
+        self.started = true;
+        if self.fix_random && self.fixed_random.is_ok() {
+            self.fixed_random = image::fix_random(&stopped);
+        }
+        self.watcher
+            .program(&stopped, former)
+            .map_err(follow("begin a program"))?;
+        self.go(stopped, None)
+    }
+
+    fn threads_of(&self, process: Pid) -> impl Iterator<Item = Pid> {
+        self.threads
+            .iter()
+            .filter(move |(_, p)| **p == process)
+            .map(|(tid, _)| *tid)
+    }
+
+    /// After the root has ended: lets descendants end by themselves for a while.
+    fn wait_for_descendants(&mut self) -> Result<(), TreeError> {
+        let deadline = Instant::now() + GRACE;
+        while self.someone_lives() && Instant::now() < deadline {
+            match wait(-1, libc::WNOHANG) {
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                Ok(report) => self.handle(report)?,
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => self.threads.clear(),
+                Err(error) => return Err(follow("wait for descendants")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn someone_lives(&self) -> bool {
+        !(self.threads.is_empty() && self.expected.is_empty())
+    }
+
+    /// Ends or lets go of whoever still lives, and notes their programs.
+    fn give_up_descendants(&mut self) -> Result<(), TreeError> {
+        let processes: BTreeSet<Pid> = self.threads.values().copied().collect();
+        self.left_running = processes
+            .into_iter()
+            .filter_map(|p| image::executable(p).ok())
+            .collect();
+        if self.kill_left {
+            kill_tree(self.root, libc::SIGKILL);
+            return self.reap();
+        }
+        self.let_go()
+    }
+
+    fn reap(&mut self) -> Result<(), TreeError> {
+        while self.someone_lives() {
+            match wait(-1, 0) {
+                Ok(Some((tid, Report::Ended(end)))) => self.on_end(tid, end),
+                Ok(Some((tid, Report::Stopped { .. }))) => {
+                    self.expected.remove(&tid);
+                    let _ = Stopped::from_wait(tid).resume(Pace::Run, None);
+                }
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => break,
+                Err(error) => return Err(follow("wait for killed processes")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches from every thread; each must be stopped for that.
+    fn let_go(&mut self) -> Result<(), TreeError> {
+        for tid in self.threads.keys() {
+            let _ = nix::sys::ptrace::interrupt(*tid);
+        }
+        while self.someone_lives() {
+            match wait(-1, 0) {
+                Ok(Some((tid, Report::Ended(end)))) => self.on_end(tid, end),
+                Ok(Some((tid, Report::Stopped { signal, event }))) => {
+                    let pending = (event == 0).then_some(signal);
+                    let _ = Stopped::from_wait(tid).detach(pending);
+                    self.expected.remove(&tid);
+                    self.forget(tid);
+                }
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => break,
+                Err(error) => return Err(follow("let go of descendants")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// After an error: nothing of the tree may go on unseen.
+    fn abandon(&mut self) {
+        kill_tree(self.root, libc::SIGKILL);
+        let _ = self.reap();
+    }
+}
+
+/// Continues past an event that the pace does not matter for.
+fn resume_plain(stopped: Stopped) -> Result<(), TreeError> {
+    stopped.resume(Pace::Run, None).map_err(trace)
+}
+
+fn trace(errno: Errno) -> TreeError {
+    TreeError::Follow {
+        doing: "trace the program",
+        source: errno.into(),
+    }
+}
+
+/// A thread that was killed while it was being looked at is not an error: its end will be reported.
+fn gone_is_fine(error: TreeError) -> Result<(), TreeError> {
+    match &error {
+        TreeError::Follow { source, .. } if source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// `si_code` of a SIGTRAP to what it means under PTRACE_SINGLESTEP; none when the program caused it.
+///
+/// arch/x86/kernel/traps.c: TRAP_TRACE after an instruction. arch/x86/kernel/ptrace.c
+/// (user_single_step_report): TRAP_BRKPT after a system call. kernel/signal.c (signal_setup_done):
+/// ptrace_notify(SIGTRAP), whose code is the signal number, on entry of a handler.
+fn step_trap(code: i32) -> Option<Trap> {
+    match code {
+        libc::TRAP_TRACE => Some(Trap::Instruction),
+        libc::TRAP_BRKPT => Some(Trap::SystemCall),
+        libc::SIGTRAP => Some(Trap::Handler),
+        _ => None,
+    }
+}
+
+/// The process that a thread belongs to.
+fn thread_group(tid: Pid) -> io::Result<Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    line.and_then(|id| id.trim().parse().ok())
+        .map(Pid::from_raw)
+        .ok_or_else(|| io::Error::other("no Tgid line"))
+}
