@@ -4,6 +4,8 @@
 //! repeats runs, nor judges: that is `supervise`'s and `compare`'s work.
 
 pub mod profile;
+pub mod regions;
+pub mod selftest;
 pub mod valgrind;
 
 use std::path::Path;
