@@ -7,7 +7,7 @@
 //! The copy ends because its thread is marked as exiting, in the very field that Valgrind's own `exit_group`
 //! wrapper sets. The thread's state is found through pointers to it on Valgrind's stack and is recognised by the
 //! registers of the client, which hold the arguments of the fork that the kernel has just seen. Layouts:
-//! Valgrind's coregrind/pub_core_threadstate.h (`ThreadState`: status, exit reason, registers) and
+//! Valgrind's coregrind/pub_core_threadstate.h (`ThreadState`: number, status, exit reason, registers) and
 //! VEX/pub/libvex_guest_amd64.h, the same in 3.15 to 3.25. If no state is found the caller is told.
 
 use std::io;
@@ -21,22 +21,30 @@ use crate::sys::ptrace::Stopped;
 /// call take about two thousand.
 const STACK_BYTES: usize = 16 * 1024;
 
-/// Bytes of a thread's state that are looked at.
-const STATE_BYTES: usize = 256;
+/// Bytes of a thread's state that are looked at: its head, and the registers up to R10.
+const STATE_BYTES: usize = REGISTERS + 11 * 8;
 
-/// pub_core_threadstate.h: `VgTs_Runnable`, `VgTs_WaitSys`.
-const STATUSES: [u32; 2] = [2, 3];
+/// Offset of the thread's number in `ThreadState`. The main thread is 1; `--max-threads` is 500.
+const NUMBER: usize = 0;
+
+/// Offset of its status.
+const STATUS: usize = 4;
+
+/// pub_core_threadstate.h: `VgTs_Runnable`.
+const RUNNABLE: u32 = 2;
+
+/// Offset of its exit reason.
+const EXIT_REASON: usize = 8;
 
 /// pub_core_threadstate.h: `VgSrc_ExitProcess`.
 const EXIT_PROCESS: u32 = 2;
 
-/// Offset of `exitreason` in `ThreadState`.
-const EXIT_REASON: usize = 4;
-
-/// The client's registers of a system call, as words from `guest_RAX` on: RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10.
-const RAX: usize = 0;
-const RDI: usize = 7;
-const R10: usize = 10;
+/// Offset of the client's registers: the head is padded to 16 bytes, and 16 bytes of Valgrind's own come first. They
+/// are RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10, and so on.
+const REGISTERS: usize = 32;
+const RAX: usize = REGISTERS;
+const RDI: usize = REGISTERS + 7 * 8;
+const R10: usize = REGISTERS + 10 * 8;
 
 /// Lets a copy of `child`, a process just forked under Valgrind, write what it inherited. The copy's process id,
 /// which names its files.
@@ -75,28 +83,30 @@ fn find_state(process: &Stopped, stack: u64, child_tid: u64) -> io::Result<u64> 
     ))
 }
 
-/// Whether `bytes` begin a thread's state: running, not exiting, and its client in a fork whose fourth argument
-/// is `child_tid`.
+/// Whether `bytes` are the state of a thread that runs, is not exiting, and whose client is in clone(2), fork(2) or
+/// vfork(2); clone with `child_tid` for its fourth argument, which Valgrind passes on.
 fn is_forking(bytes: &[u8; STATE_BYTES], child_tid: u64) -> bool {
-    let (halves, _) = bytes.as_chunks::<4>();
-    let (words, _) = bytes.as_chunks::<8>();
-    let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-    let status = halves.first().map(|half| u32::from_ne_bytes(*half));
-    let exiting = halves.get(1).map(|half| u32::from_ne_bytes(*half));
-    status.is_some_and(|status| STATUSES.contains(&status))
-        && exiting == Some(0)
-        && (1..words.len()).any(|at| words.get(at..).is_some_and(|w| in_fork(w, child_tid)))
-}
-
-/// Whether registers from RAX on are those of clone(2), fork(2) or vfork(2).
-fn in_fork(registers: &[u64], child_tid: u64) -> bool {
-    let register = |index: usize| registers.get(index).copied();
-    let number = register(RAX).and_then(|rax| i64::try_from(rax).ok());
-    match number {
+    let half = |at: usize| {
+        bytes
+            .get(at..)?
+            .first_chunk()
+            .copied()
+            .map(u32::from_ne_bytes)
+    };
+    let register = |at: usize| {
+        bytes
+            .get(at..)?
+            .first_chunk()
+            .copied()
+            .map(u64::from_ne_bytes)
+    };
+    let head = half(NUMBER).is_some_and(|number| (1..10_000).contains(&number))
+        && half(STATUS) == Some(RUNNABLE)
+        && half(EXIT_REASON) == Some(0);
+    let exit_signal = register(RDI).map(|flags| flags & 0xff);
+    head && match register(RAX).and_then(|number| i64::try_from(number).ok()) {
         Some(libc::SYS_clone) => {
-            // The new process tells its end by SIGCHLD; Valgrind passes the fourth argument on.
-            register(RDI).is_some_and(|flags| flags & 0xff == libc::SIGCHLD as u64)
-                && register(R10) == Some(child_tid)
+            exit_signal == Some(libc::SIGCHLD as u64) && register(R10) == Some(child_tid)
         }
         Some(libc::SYS_fork | libc::SYS_vfork) => true,
         _ => false,
