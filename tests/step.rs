@@ -495,3 +495,154 @@ fn a_program_without_regions_is_refused_when_regions_are_wanted() {
         })
     ));
 }
+
+/// The regions of a run as (name, entries, instructions).
+fn regions(run: &Run) -> Vec<(&str, u64, u64)> {
+    let regions = run.regions.as_ref().unwrap().iter();
+    regions
+        .map(|(name, r)| (name.as_str(), r.entries, r.instructions))
+        .collect()
+}
+
+/// A hundred rounds: 201 instructions.
+const BURN: &str = r#"__asm__ volatile("mov $100,%%ecx\n1: dec %%ecx\njnz 1b" ::: "rcx", "cc")"#;
+
+#[test]
+fn a_region_counts_what_is_between_its_markers_and_nothing_of_them() {
+    let source = format!(
+        "#include <counterfoil.h>\nint main(void) {{
+           for (int i = 0; i < 3; i++) {{ COUNTERFOIL_REGION_BEGIN(\"burn\"); {BURN};
+             COUNTERFOIL_REGION_END(\"burn\"); }}
+           COUNTERFOIL_REGION_BEGIN(\"empty\"); COUNTERFOIL_REGION_END(\"empty\"); return 0; }}"
+    );
+    for flags in [
+        &["-O0"][..],
+        &["-O2"],
+        &["-O2", "-fPIC", "-pie"],
+        &["-static"],
+    ] {
+        let run = compile("prog.c", &source, flags).run(REGIONS);
+        assert_eq!(
+            regions(&run),
+            [("burn", 3, 603), ("empty", 1, 0)],
+            "{flags:?}"
+        );
+        assert_eq!((run.instructions, opcode(&run, "dec")), (603, 300));
+        assert_eq!(function(&run, "main"), 603);
+        assert_eq!(run.caveats, []);
+    }
+}
+
+#[test]
+fn nested_regions_count_in_each_open_one() {
+    // One translation unit as C++, nested calls; a's own part is its two inner markers.
+    let source = format!(
+        "#include <counterfoil.h>\nint main() {{
+           COUNTERFOIL_REGION_BEGIN(\"a\"); COUNTERFOIL_REGION_BEGIN(\"b\"); {BURN};
+           COUNTERFOIL_REGION_END(\"b\"); {BURN}; COUNTERFOIL_REGION_END(\"a\"); return 0; }}"
+    );
+    let run = compile("prog.cc", &source, &["-std=c++11", "-O1"]).run(REGIONS);
+    let [("a", 1, a), ("b", 1, 201)] = regions(&run)[..] else {
+        panic!("{:?}", run.regions)
+    };
+    assert!((402..450).contains(&a), "{a}");
+    assert_eq!(run.instructions, a);
+}
+
+#[test]
+fn a_child_forked_in_a_region_counts_in_it() {
+    let source = format!(
+        "#include <counterfoil.h>\n#include <unistd.h>\n#include <sys/wait.h>\nint main(void) {{
+           int s; COUNTERFOIL_REGION_BEGIN(\"a\"); if (!fork()) {{ {BURN}; _exit(0); }} wait(&s);
+           COUNTERFOIL_REGION_END(\"a\"); return s; }}"
+    );
+    let run = compile("prog.c", &source, &["-O1"]).run(REGIONS);
+    assert_eq!(opcode(&run, "dec"), 100);
+    assert_eq!(run.caveats, []);
+}
+
+#[test]
+fn a_program_marked_for_callgrind_works_unchanged() {
+    let source = format!(
+        "#include <valgrind/callgrind.h>\nint main(void) {{
+           CALLGRIND_START_INSTRUMENTATION; {BURN}; CALLGRIND_DUMP_STATS_AT(\"x\"); {BURN}; {BURN};
+           CALLGRIND_STOP_INSTRUMENTATION; {BURN}; return 0; }}"
+    );
+    let run = compile("prog.c", &source, &["-O2"]).run(REGIONS);
+    let [("instrumented", 1, rest), ("x", 1, x)] = regions(&run)[..] else {
+        panic!("{:?}", run.regions)
+    };
+    // The header's own stores before each request are a few instructions.
+    assert!(
+        (201..230).contains(&x) && (402..430).contains(&rest),
+        "{x} {rest}"
+    );
+    assert_eq!(opcode(&run, "dec"), 300);
+    assert_eq!(run.instructions, x + rest);
+}
+
+#[test]
+fn a_program_that_only_toggles_is_counted_while_it_is_on() {
+    let source = format!(
+        "#include <valgrind/callgrind.h>\nint main(void) {{ {BURN};
+           CALLGRIND_TOGGLE_COLLECT; {BURN}; CALLGRIND_TOGGLE_COLLECT; {BURN};
+           CALLGRIND_TOGGLE_COLLECT; {BURN}; CALLGRIND_TOGGLE_COLLECT; return 0; }}"
+    );
+    let run = compile("prog.c", &source, &["-O2"]).run(REGIONS);
+    assert_eq!(opcode(&run, "dec"), 200);
+    assert_eq!(
+        run.regions.unwrap().keys().collect::<Vec<_>>(),
+        ["collected"]
+    );
+}
+
+#[test]
+fn zeroed_counts_are_forgotten() {
+    let source = format!(
+        "#include <valgrind/callgrind.h>\nint main(void) {{ CALLGRIND_START_INSTRUMENTATION; {BURN};
+           CALLGRIND_ZERO_STATS; {BURN}; CALLGRIND_STOP_INSTRUMENTATION; return 0; }}"
+    );
+    let run = compile("prog.c", &source, &["-O2"]).run(REGIONS);
+    assert_eq!(opcode(&run, "dec"), 100);
+}
+
+#[test]
+fn markers_change_nothing_for_a_program_that_is_not_counted() {
+    let source = "#include <counterfoil.h>\nint main(void) { COUNTERFOIL_REGION_BEGIN(\"a\");
+        COUNTERFOIL_REGION_END(\"a\"); return 7; }";
+    let program = compile("prog.c", source, &["-O2"]);
+    assert_eq!(
+        Command::new(&program.path).status().unwrap().code(),
+        Some(7)
+    );
+}
+
+#[test]
+fn regions_are_told_to_the_control_pipe_and_wait_for_its_answer() {
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    let source = "#include <counterfoil.h>\nint main(void) { COUNTERFOIL_REGION_BEGIN(\"a\");
+        COUNTERFOIL_REGION_BEGIN(\"b\"); COUNTERFOIL_REGION_END(\"b\"); COUNTERFOIL_REGION_END(\"a\"); return 0; }";
+    let program = compile("prog.c", source, &["-O2"]);
+    let (mut told, tell) = std::io::pipe().unwrap();
+    let (answers, mut answer) = std::io::pipe().unwrap();
+    let launch = Launch {
+        env: vec!["OTHER=1".into(), "COUNTERFOIL_CONTROL=50,51".into()],
+        files: vec![
+            (Arc::new(OwnedFd::from(tell)), 50),
+            (Arc::new(OwnedFd::from(answers)), 51),
+        ],
+        ..program.launch()
+    };
+    answer.write_all(b"....").unwrap();
+    let run = Step::default()
+        .run(&launch, ALL, program.folder.path())
+        .unwrap();
+    assert_eq!(run.outcome, Outcome::Exited(0));
+    drop(launch);
+    let mut text = String::new();
+    told.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "begin:a\nbegin:b\nend:b\nend:a\n");
+}

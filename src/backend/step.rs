@@ -201,7 +201,7 @@ mod counting {
             Ok(()) => pinning.pinned(pin),
             Err(why) => pinning.free(pin, why),
         };
-        let text = |held: &io::Result<()>| held.as_ref().map(|()| ()).map_err(io::Error::to_string);
+        let text = |held: &io::Result<()>| held.as_ref().copied().map_err(io::Error::to_string);
         note(
             launch.fixed_addresses,
             Pin::Aslr,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 
+use nix::libc::user_regs_struct;
 use nix::sched::{CpuSet, sched_getaffinity};
 
 use super::super::BackendError;
@@ -596,9 +597,13 @@ impl Counter {
     }
 
     /// What follows from an instruction apart from its count.
-    fn consequences(&mut self, stopped: &Stopped, done: Pending) -> io::Result<()> {
+    fn consequences(
+        &mut self,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+        done: Pending,
+    ) -> io::Result<()> {
         let thread = *self.thread(stopped.tid());
-        let registers = stopped.registers()?;
         if done.kind == Kind::StoresFlags {
             Self::hide_trap_flag(stopped, registers.rsp)?;
         }
@@ -609,8 +614,11 @@ impl Counter {
     }
 
     /// `syscall` has left our trap flag in r11 (Intel SDM volume 2, SYSCALL): takes it out.
-    fn hide_in_r11(stopped: &Stopped, done: Pending) -> io::Result<()> {
-        let mut registers = stopped.registers()?;
+    fn hide_in_r11(
+        stopped: &Stopped,
+        mut registers: user_regs_struct,
+        done: Pending,
+    ) -> io::Result<()> {
         if done.call != SIGRETURN && registers.r11 & TRAP_FLAG != 0 {
             registers.r11 &= !TRAP_FLAG;
             stopped.set_registers(registers)?;
@@ -699,7 +707,8 @@ impl Watcher for Counter {
 
     fn stepped(&mut self, stopped: &Stopped, trap: Trap) -> io::Result<()> {
         let tid = stopped.tid();
-        let address = stopped.registers()?.rip;
+        let registers = stopped.registers()?;
+        let address = registers.rip;
         let thread = self.thread(tid);
         let process = thread.process;
         thread.stands = Some(address);
@@ -714,7 +723,7 @@ impl Watcher for Counter {
                 if done.kind == Kind::RepString && done.address == address {
                     return Ok(());
                 }
-                self.consequences(stopped, done)?;
+                self.consequences(stopped, &registers, done)?;
                 self.completed(tid, process, done)
             }
             // A report of a call that was not stepped into: after an exec, or in a new child.
@@ -724,7 +733,7 @@ impl Watcher for Counter {
                 Ok(())
             }
             (Trap::SystemCall, Some(done)) => {
-                Self::hide_in_r11(stopped, done)?;
+                Self::hide_in_r11(stopped, registers, done)?;
                 self.completed(tid, process, done)
             }
         }
