@@ -6,6 +6,7 @@
 pub mod profile;
 pub mod regions;
 pub mod selftest;
+pub mod step;
 pub mod valgrind;
 
 use std::path::Path;

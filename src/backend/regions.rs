@@ -152,8 +152,21 @@ pub struct Marked {
     pub opcodes: Option<OpcodeMix>,
     /// The same by function, where the chunks have it.
     pub functions: Option<Functions>,
+    /// Whether chunks at [`Place::Unnamed`] are inside: the shim's labels were not used.
+    pub unnamed_inside: bool,
     /// Marks that do not match.
     pub caveats: Vec<Caveat>,
+}
+
+/// Where a chunk turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In at least one region.
+    Inside,
+    /// In none, but counted because a program asked for it: [`Marked::unnamed_inside`] decides.
+    Unnamed,
+    /// In none.
+    Outside,
 }
 
 /// Adds up the chunks of all processes of a run.
@@ -169,8 +182,8 @@ pub struct Regions {
 }
 
 impl Regions {
-    /// Takes the next chunk of the process in which `open` is open.
-    pub fn chunk(&mut self, open: &mut Open, chunk: &Chunk) -> Result<(), CountOverflow> {
+    /// Takes the next chunk of the process in which `open` is open, and says where it was.
+    pub fn chunk(&mut self, open: &mut Open, chunk: &Chunk) -> Result<Place, CountOverflow> {
         let mut names = open.distinct();
         let label = match &chunk.end {
             ChunkEnd::Label(label) => Some(label.as_str()),
@@ -181,15 +194,18 @@ impl Regions {
         for name in &names {
             self.add(name, chunk)?;
         }
-        if !names.is_empty() {
-            self.inside.add_chunk(chunk)?;
-        } else if label.is_none() {
-            self.add_unnamed(chunk)?;
+        let place = match (names.is_empty(), label) {
+            (false, _) => Place::Inside,
+            (true, None) => Place::Unnamed,
+            (true, Some(_)) => Place::Outside,
+        };
+        match place {
+            Place::Inside => self.inside.add_chunk(chunk)?,
+            Place::Unnamed => self.add_unnamed(chunk)?,
+            Place::Outside => {}
         }
-        match label {
-            Some(label) => self.mark(open, label),
-            None => Ok(()),
-        }
+        label.map_or(Ok(()), |label| self.mark(open, label))?;
+        Ok(place)
     }
 
     fn add(&mut self, name: &str, chunk: &Chunk) -> Result<(), CountOverflow> {
@@ -251,6 +267,7 @@ impl Regions {
             return Err(self.nothing_entered());
         }
         Ok(Marked {
+            unnamed_inside: !self.shim_used,
             caveats: self.caveats(),
             regions: self.named,
             instructions: self.inside.instructions,
