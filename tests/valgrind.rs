@@ -345,6 +345,39 @@ fn what_a_user_configured_for_valgrind_does_not_matter() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn a_region_counts_what_stands_between_its_marks() {
+    if tools(&["gcc"]).is_none() {
+        return;
+    }
+    let mark = |request: &str, label: &str| {
+        format!(
+            "lea {label}(%rip),%rax\nmov $0x4354000{request},%ecx\nmov %rcx,-64(%rsp)\n\
+             mov %rax,-56(%rsp)\nlea -64(%rsp),%rax\nxor %edx,%edx\njmp 9f\n9: rol $3,%rdi\n\
+             rol $13,%rdi\nrol $61,%rdi\nrol $51,%rdi\nxchg %rbx,%rbx\njmp 9f\n9:\n"
+        )
+    };
+    let (start, begin) = (mark("4", "begin"), mark("3", "begin"));
+    let end = mark("3", "end");
+    let source = format!(
+        "{start}{begin}mov $1000,%ecx\n1: dec %ecx\njnz 1b\n{end}mov $60,%eax\nxor %edi,%edi\n\
+         syscall\nbegin: .asciz \"counterfoil:begin:a\"\nend: .asciz \"counterfoil:end:a\"\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let program = assemble(folder.path(), &source);
+    let scratch = tempfile::tempdir().unwrap();
+    let want = Callgrind::default().offers();
+    let launch = launch(&[program.to_str().unwrap()]);
+    let run = Callgrind::default()
+        .run(&launch, want, scratch.path())
+        .unwrap();
+    let region = &run.regions.unwrap()["a"];
+    // The jump behind `begin`, the loop, and six that load the request of `end`; its own jump is the marker.
+    assert_eq!((region.entries, region.instructions), (1, 2008));
+    assert_eq!(run.opcodes.unwrap().total(), Ok(run.instructions));
+}
+
+#[test]
 fn both_backends_answer_a_probe() {
     if tools(&[]).is_none() {
         return;

@@ -74,6 +74,23 @@ impl AddressProfile {
         self.files.keys().map(PathBuf::as_path)
     }
 
+    /// The profile without the addresses whose code `drop` recognises, given `most` bytes of it where there are so
+    /// many. Code that cannot be read stays.
+    pub fn without(
+        mut self,
+        modules: &Modules,
+        most: usize,
+        drop: impl Fn(&[u8]) -> bool,
+    ) -> AddressProfile {
+        for (path, counts) in &mut self.files {
+            if let Ok(module) = modules.get(path) {
+                counts.retain(|svma, _| !drop(module.elf.code(*svma, most)));
+            }
+        }
+        self.memory.retain(|code, _| !drop(&code.bytes));
+        self
+    }
+
     /// Decodes and names every address.
     pub fn attribute(&self, modules: &Modules) -> Result<Attribution, AttributionError> {
         let mut sums = Sums::default();

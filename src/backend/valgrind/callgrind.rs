@@ -13,6 +13,8 @@ use super::launch::{Extent, Tool, Valgrind};
 use super::run::{Counts, Ran, open, own_counts, run};
 use super::{listed, probe};
 use crate::backend::profile::{AddressProfile, Attribution, AttributionError, MemoryCode, Modules};
+use crate::backend::regions::{self, Chunk, ChunkEnd, Open, Regions};
+use crate::backend::selftest::Machine;
 use crate::backend::{Backend, BackendError, Detail, Ready, Unavailable};
 use crate::model::{BackendKind, Caveat, CountOverflow, Run, sum};
 use crate::sys::image::Mapping;
@@ -33,7 +35,7 @@ impl Backend for Callgrind {
         Detail {
             opcodes: true,
             functions: true,
-            regions: false,
+            regions: true,
         }
     }
 
@@ -50,9 +52,18 @@ impl Backend for Callgrind {
         let mut reader = Reader {
             modules: &self.modules,
         };
+        let extent = if want.regions {
+            extent_of(launch)
+        } else {
+            Extent::Whole
+        };
         let tool = Tool::Callgrind;
-        let ran = run(&valgrind, tool, Extent::Whole, launch, scratch, &mut reader)?;
-        self.count(ran, want, scratch)
+        let ran = run(&valgrind, tool, extent, launch, scratch, &mut reader)?;
+        if want.regions {
+            self.count_regions(ran, extent, want, scratch)
+        } else {
+            self.count(ran, want, scratch)
+        }
     }
 }
 
@@ -90,6 +101,84 @@ impl Callgrind {
         })
     }
 
+    fn count_regions(
+        &self,
+        ran: Ran,
+        extent: Extent,
+        want: Detail,
+        scratch: &Path,
+    ) -> Result<Run, BackendError> {
+        let mut caveats = ran.caveats;
+        let mut regions = Regions::default();
+        let mut opened: Vec<Vec<Open>> = Vec::new();
+        let mut counts = Vec::new();
+        let mut rep_strings = false;
+        for member in &ran.members {
+            let read = |file: &Path| read_parts(open(file)?);
+            let own = own_counts(
+                Tool::Callgrind,
+                member,
+                scratch,
+                &mut caveats,
+                read,
+                less_parts,
+            )?;
+            let mut open = at_fork(member, &opened);
+            let mut history = vec![open.clone()];
+            if let Counts::Own(parts) = own {
+                for part in &parts {
+                    let (chunk, repeats) = self.chunk(member, part, extent, want)?;
+                    rep_strings |= repeats;
+                    regions.chunk(&mut open, &chunk)?;
+                    history.push(open.clone());
+                }
+            }
+            counts.push(None);
+            opened.push(history);
+            regions.program_ended(open);
+        }
+        let marked = regions.finish()?;
+        caveats.extend(marked.caveats);
+        if rep_strings {
+            caveats.push(Caveat::RepIterations);
+        }
+        Ok(Run {
+            outcome: ran.outcome,
+            instructions: marked.instructions,
+            opcodes: marked.opcodes.filter(|_| want.opcodes),
+            functions: marked.functions.filter(|_| want.functions),
+            regions: Some(marked.regions),
+            processes: listed(&ran.members, &counts),
+            modules: super::modules(&ran.members),
+            pinning: ran.pinning,
+            caveats,
+        })
+    }
+
+    /// One part as a chunk, markers left out; and whether `rep` instructions ran in it.
+    fn chunk(
+        &self,
+        member: &Member,
+        part: &Part,
+        extent: Extent,
+        want: Detail,
+    ) -> Result<(Chunk, bool), BackendError> {
+        let mut profile = AddressProfile::default();
+        self.place(member, &part.objects, &mut profile)?;
+        let marker = |code: &[u8]| regions::in_marker(Machine::HERE, code);
+        let profile = profile.without(&self.modules, regions::MARKER_BYTES, marker);
+        let attribution = profile
+            .attribute(&self.modules)
+            .map_err(attribution_error)?;
+        let chunk = Chunk {
+            end: chunk_end(&part.trigger, extent),
+            instructions: profile.total()?,
+            opcodes: want.opcodes.then_some(attribution.opcodes),
+            functions: want.functions.then_some(attribution.functions),
+        };
+        Ok((chunk, attribution.rep_strings > 0))
+    }
+
     /// Adds the counts of one process, each in the file it belongs to.
     fn place(
         &self,
@@ -111,6 +200,52 @@ impl Callgrind {
         }
         Ok(())
     }
+}
+
+/// valgrind/callgrind.h: the numbers of CALLGRIND_TOGGLE_COLLECT and CALLGRIND_START_INSTRUMENTATION.
+const TOGGLE_COLLECT: [u8; 4] = 0x4354_0002u32.to_le_bytes();
+const START_INSTRUMENTATION: [u8; 4] = 0x4354_0004u32.to_le_bytes();
+
+/// What callgrind must count for the marks that the program has. Programs that only toggle collection need
+/// instrumentation from the start; for all others it is off until they switch it on.
+fn extent_of(launch: &Launch) -> Extent {
+    let program = launch.cwd.clone().unwrap_or_default().join(&launch.program);
+    let code = std::fs::read(program).unwrap_or_default();
+    let has = |request: [u8; 4]| code.windows(request.len()).any(|window| window == request);
+    if has(TOGGLE_COLLECT) && !has(START_INSTRUMENTATION) {
+        Extent::Collected
+    } else {
+        Extent::Instrumented
+    }
+}
+
+/// The regions open in a process when it begins.
+fn at_fork(member: &Member, opened: &[Vec<Open>]) -> Open {
+    let parent = member.parent.filter(|_| member.is_copy());
+    let history = parent.and_then(|index| opened.get(index));
+    let open = history.and_then(|history| history.get(member.parent_parts).or(history.last()));
+    open.map(Open::forked).unwrap_or_default()
+}
+
+fn chunk_end(trigger: &str, extent: Extent) -> ChunkEnd {
+    let label = trigger
+        .strip_prefix("Client Request")
+        .map(|rest| rest.trim_start_matches(':').trim());
+    match label {
+        Some(label) if !label.is_empty() => ChunkEnd::Label(label.to_owned()),
+        _ if extent == Extent::Collected => ChunkEnd::Collected,
+        _ => ChunkEnd::Instrumented,
+    }
+}
+
+/// `parts` without what the process had inherited, which is all in the first of them: a dump sets counts to 0.
+fn less_parts(mut parts: Vec<Part>, base: Vec<Part>) -> Option<Vec<Part>> {
+    let first = parts.first_mut()?;
+    for part in base {
+        first.objects = less(std::mem::take(&mut first.objects), part.objects)?;
+        first.total = first.total.checked_sub(part.total)?;
+    }
+    Some(parts)
 }
 
 /// Executions by object and address.

@@ -38,6 +38,10 @@ pub fn read_parts(reader: impl BufRead) -> Result<Vec<Part>, FormatError> {
     file.finish().map_err(|problem| lines.error(problem))
 }
 
+/// Callgrind writes a negative summary, wrapped, for the part after CALLGRIND_STOP_INSTRUMENTATION: it takes the
+/// parts before off a sum that was set back to 0. The part's totals are right.
+const BELOW_ZERO: u64 = i64::MAX as u64;
+
 /// What the next line of positions and costs is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Expect {
@@ -174,6 +178,9 @@ impl File {
     fn take_total(&mut self, value: &[u8], last: bool) -> Result<(), Problem> {
         let column = self.column.ok_or(Problem::CostBeforeEvents)?;
         let stated = cost(words(value), column)?;
+        if !last && stated > BELOW_ZERO {
+            return Ok(());
+        }
         match self.stated {
             Some(before) if before != stated => {
                 return Err(Problem::Sum {
@@ -284,6 +291,12 @@ mod tests {
         let sum = "the lines sum to 4, but the file says 5";
         assert_eq!(problem("ob=(1) a\n0x10 0 4\ntotals: 5\n"), sum);
         assert_eq!(problem("summary: 4\nob=(1) a\n0x10 0 4\ntotals: 5\n"), sum);
+    }
+
+    #[test]
+    fn the_wrapped_summary_after_instrumentation_stopped_is_not_believed() {
+        let parts = read("summary: 18446744073709544193\nob=(1) a\n0x10 0 4\ntotals: 4\n");
+        assert_eq!(parts[0].total, 4);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Member {
     pub program: PathBuf,
     /// What its counters held when it began.
     pub inherited: Inherited,
+    /// How many parts its parent had dumped when it was forked.
+    pub parent_parts: usize,
     /// Where its counts are.
     pub fate: Fate,
     /// The signal that ended it, if one did.
@@ -117,6 +119,7 @@ impl<'a> Family<'a> {
             parent,
             program,
             inherited,
+            parent_parts: 0,
             fate: Fate::Written,
             killed_by: None,
             mappings: Vec::new(),
@@ -168,12 +171,16 @@ impl Watcher for Family<'_> {
         };
         let program = self.members.get(index).map(|m| m.program.clone());
         let inherited = inherited(self.scratch, child);
+        let parts = parts_dumped(&out_file(self.scratch, parent));
         self.add(
             child.tid(),
             Some(index),
             program.unwrap_or_default(),
             inherited,
         );
+        if let Some(member) = self.members.last_mut() {
+            member.parent_parts = parts;
+        }
         Ok(())
     }
 
@@ -224,6 +231,13 @@ fn inherited(scratch: &Path, child: &Stopped) -> Inherited {
 #[cfg(not(target_arch = "x86_64"))]
 fn inherited(_: &Path, _: &Stopped) -> Inherited {
     Inherited::Unknown("not done on this architecture".to_owned())
+}
+
+/// The parts in an out file so far.
+fn parts_dumped(out_file: &Path) -> usize {
+    let text = fs::read(out_file).unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n');
+    lines.filter(|line| line.starts_with(b"part: ")).count()
 }
 
 /// Whether a program is Valgrind's launcher, which replaces itself by a tool.
