@@ -228,7 +228,9 @@ fn the_processes_of_a_compiler_add_up_and_lost_counts_are_named() {
         by_process(&run).into_iter().flatten().sum::<u64>(),
         run.instructions
     );
-    assert_eq!(run.opcodes.unwrap().total(), Ok(run.instructions));
+    let opcodes = run.opcodes.unwrap();
+    assert_eq!(opcodes.total(), Ok(run.instructions));
+    assert_eq!(opcodes.0.get("(bad)"), None, "{:?}", run.caveats);
     assert!(run.caveats.contains(&Caveat::LostBeforeExec { execs: 2 }));
     assert!(object.exists());
 }

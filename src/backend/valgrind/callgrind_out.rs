@@ -3,8 +3,14 @@
 //! A file is one or more parts (`--combine-dumps=yes`, client requests, `callgrind_control`), each with its own
 //! trigger and total. Only what each instruction cost itself is taken; calls and jumps are read over. A part
 //! is only believed when its lines add up to its total. Pure over bytes.
+//!
+//! # Code under the wrong object
+//! Callgrind writes a block under the object of the function it believes to be in. Behind a vfork, whose return
+//! address is not where a call left it, that is the caller's object while the address is one of libc's. Such lines
+//! stand under a source file (`fi=`) that only the other object has functions of, close to that object's own
+//! lines of the file; they are given back to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::BufRead;
 
 use super::format::{
@@ -52,6 +58,19 @@ enum Expect {
     Foreign,
 }
 
+/// Executions of an address that may belong to another object than it stands under.
+struct Foreign {
+    /// Index of its part.
+    part: usize,
+    object: String,
+    file: u64,
+    address: u64,
+    count: u64,
+}
+
+/// How far an address may be from an object's own lines of the same source file, in bytes.
+const NEAR_BYTES: u64 = 64;
+
 /// What has been read so far.
 #[derive(Default)]
 struct File {
@@ -63,6 +82,15 @@ struct File {
     /// Executions of the object being read, until the next `ob=`.
     object: String,
     counts: HashMap<u64, u64>,
+    /// Source file of the function and of the line being read, by abbreviation.
+    function_file: Option<u64>,
+    line_file: Option<u64>,
+    /// The addresses each object has in functions of each source file.
+    own: HashMap<u64, HashMap<String, BTreeSet<u64>>>,
+    /// Those of the function being read, to be added there.
+    own_now: Vec<u64>,
+    /// Lines under another source file than their function's: by part, object and file.
+    foreign: Vec<Foreign>,
     /// Number of positions before the costs, and which of the costs is `Ir`.
     positions: usize,
     column: Option<usize>,
@@ -80,8 +108,17 @@ impl File {
             [b'0'..=b'9' | b'+' | b'-' | b'*', ..] => self.take_cost(line),
             [b'o', b'b', b'=', name @ ..] => self.take_object(name),
             [b'c', b'o', b'b', b'=', name @ ..] => self.name(name).map(drop),
-            [b'f', b'l' | b'n' | b'i' | b'e', b'=', ..]
-            | [b'c', b'f', b'l' | b'n' | b'i' | b'e', b'=', ..] => Ok(()),
+            [b'f', b'l', b'=', name @ ..] => {
+                self.note_own();
+                self.function_file = abbreviation(name);
+                self.line_file = self.function_file;
+                Ok(())
+            }
+            [b'f', b'i' | b'e', b'=', name @ ..] => {
+                self.line_file = abbreviation(name);
+                Ok(())
+            }
+            [b'f', b'n', b'=', ..] | [b'c', b'f', b'l' | b'n' | b'i' | b'e', b'=', ..] => Ok(()),
             [b'c', b'a', b'l', b'l', b's', b'=', ..]
             | [b'j', b'u', b'm', b'p', b'=', ..]
             | [b'j', b'c', b'n', b'd', b'=', ..] => {
@@ -103,14 +140,58 @@ impl File {
         }
         let others = self.positions.saturating_sub(1);
         let cost = cost(columns.skip(others), column)?;
-        let slot = self.counts.entry(self.address).or_default();
-        *slot = slot.checked_add(cost).ok_or(CountOverflow)?;
         self.sum = self.sum.checked_add(cost).ok_or(CountOverflow)?;
+        match self.line_file {
+            Some(file) if self.line_file != self.function_file => self.foreign.push(Foreign {
+                part: self.parts.len(),
+                object: self.object_name().to_owned(),
+                file,
+                address: self.address,
+                count: cost,
+            }),
+            file => {
+                increase(&mut self.counts, self.address, cost)?;
+                if file.is_some() {
+                    self.own_now.push(self.address);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Keeps the addresses of the function read so far, before the object or the source file changes.
+    fn note_own(&mut self) {
+        let addresses = std::mem::take(&mut self.own_now);
+        if let (Some(file), false) = (self.function_file, addresses.is_empty()) {
+            let object = self.object_name().to_owned();
+            let objects = self.own.entry(file).or_default();
+            objects.entry(object).or_default().extend(addresses);
+        }
+    }
+
+    /// The object that a foreign line belongs to.
+    fn owner<'a>(&'a self, line: &'a Foreign) -> &'a str {
+        let near =
+            line.address.saturating_sub(NEAR_BYTES)..=line.address.saturating_add(NEAR_BYTES);
+        let owners = self.own.get(&line.file).into_iter().flatten();
+        let mut owners = owners.filter(|(_, addresses)| !addresses.is_empty());
+        match (owners.next(), owners.next()) {
+            (Some((object, addresses)), None) if addresses.range(near).next().is_some() => object,
+            _ => &line.object,
+        }
+    }
+
+    fn object_name(&self) -> &str {
+        if self.object.is_empty() {
+            NO_OBJECT
+        } else {
+            &self.object
+        }
     }
 
     fn take_object(&mut self, name: &[u8]) -> Result<(), Problem> {
         let name = self.name(name)?;
+        self.note_own();
         self.close_object()?;
         self.object = name;
         Ok(())
@@ -121,16 +202,11 @@ impl File {
         if self.counts.is_empty() {
             return Ok(());
         }
-        let name = if self.object.is_empty() {
-            NO_OBJECT
-        } else {
-            &self.object
-        };
+        let name = self.object_name().to_owned();
         let part = self.part.get_or_insert_default();
-        let into = part.objects.entry(name.to_owned()).or_default();
+        let into = part.objects.entry(name).or_default();
         for (address, count) in self.counts.drain() {
-            let slot = into.entry(address).or_default();
-            *slot = slot.checked_add(count).ok_or(CountOverflow)?;
+            increase(into, address, count)?;
         }
         Ok(())
     }
@@ -206,6 +282,7 @@ impl File {
     }
 
     fn end_part(&mut self) -> Result<(), Problem> {
+        self.note_own();
         self.close_object()?;
         let mut part = self.part.take().unwrap_or_default();
         let stated = self.stated.take().ok_or(Problem::Truncated)?;
@@ -219,12 +296,38 @@ impl File {
         Ok(())
     }
 
-    fn finish(self) -> Result<Vec<Part>, Problem> {
+    fn finish(mut self) -> Result<Vec<Part>, Problem> {
         if self.part.is_some() || self.parts.is_empty() {
+            return Err(Problem::Truncated);
+        }
+        for line in std::mem::take(&mut self.foreign) {
+            let object = self.owner(&line).to_owned();
+            // A line behind the last totals is in no part.
+            let part = self.parts.get_mut(line.part).ok_or(Problem::Truncated)?;
+            increase(
+                part.objects.entry(object).or_default(),
+                line.address,
+                line.count,
+            )?;
+        }
+        if self.sum != 0 {
             return Err(Problem::Truncated);
         }
         Ok(self.parts)
     }
+}
+
+fn increase(counts: &mut HashMap<u64, u64>, address: u64, count: u64) -> Result<(), CountOverflow> {
+    let slot = counts.entry(address).or_default();
+    *slot = slot.checked_add(count).ok_or(CountOverflow)?;
+    Ok(())
+}
+
+/// The number of `(ID) NAME` or `(ID)`; none when names are not abbreviated.
+fn abbreviation(name: &[u8]) -> Option<u64> {
+    let rest = name.strip_prefix(b"(")?;
+    let digits = rest.split(|byte| *byte == b')').next()?;
+    number(digits).ok()
 }
 
 /// The position that `word` says, seen from the one before: `*` the same, `+N` and `-N` so far away, else itself.
@@ -291,6 +394,21 @@ mod tests {
         let sum = "the lines sum to 4, but the file says 5";
         assert_eq!(problem("ob=(1) a\n0x10 0 4\ntotals: 5\n"), sum);
         assert_eq!(problem("summary: 4\nob=(1) a\n0x10 0 4\ntotals: 5\n"), sum);
+    }
+
+    #[test]
+    fn a_block_behind_a_vfork_is_given_back_to_the_object_it_is_in() {
+        let parts = read(
+            "ob=(5) gcc\nfl=(1) gcc.c\nfn=(1) run\n0x40 0 1\nfi=(253) vfork.S\n0xd43b8 0 2\n\
+             fi=(7) inline.h\n0x44 0 5\nob=(3) libc\nfl=(253)\nfn=(2) vfork\n0xd43b0 0 2\n\
+             totals: 10\n",
+        );
+        let libc = HashMap::from([(0xd43b0, 2), (0xd43b8, 2)]);
+        assert_eq!(parts[0].objects["libc"], libc);
+        assert_eq!(
+            parts[0].objects["gcc"],
+            HashMap::from([(0x40, 1), (0x44, 5)])
+        );
     }
 
     #[test]
