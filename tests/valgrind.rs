@@ -297,6 +297,19 @@ fn a_killed_program_is_marked_as_not_counted() {
 }
 
 #[test]
+fn a_program_whose_time_is_up_is_ended_and_marked() {
+    if tools(&[]).is_none() {
+        return;
+    }
+    let mut launch = launch(&["/bin/sh", "-c", "trap '' TERM; while :; do :; done"]);
+    launch.timeout = Some(std::time::Duration::from_millis(700));
+    let run = try_count(&Cachegrind, &launch).unwrap();
+    assert_eq!(run.outcome, Outcome::TimedOut);
+    assert_eq!(by_process(&run), [None]);
+    assert!(format!("{:?}", run.caveats).contains("they are missing"));
+}
+
+#[test]
 fn a_missing_program_is_an_error_of_ours_and_not_of_valgrind() {
     if tools(&[]).is_none() {
         return;

@@ -48,6 +48,7 @@ pub fn run(
     if finished.traced.is_err() {
         members = untraced(tool, launch, scratch)?;
     }
+    note_killed(&mut members, &finished, scratch);
     let log = Log::read(scratch, members.iter().map(|m| m.pid))?;
     log.check(tool, &finished)?;
     let mut caveats = log.caveats();
@@ -71,6 +72,20 @@ pub fn run(
         pinning: pinning(launch, &finished),
         caveats,
     })
+}
+
+/// Whoever wrote nothing in a run that was cut short was killed, or still runs; not every such end is seen.
+fn note_killed(members: &mut [Member], finished: &Finished, scratch: &Path) {
+    let signal = match finished.end {
+        End::Exited(_) if finished.left_running.is_empty() => return,
+        End::Killed(signal) => signal,
+        End::Exited(_) | End::TimedOut => SIGKILL,
+    };
+    for member in members {
+        if member.killed_by.is_none() && !out_file(scratch, member.pid).exists() {
+            member.killed_by = Some(signal);
+        }
+    }
 }
 
 /// Without tracing only the out files tell which processes there were; more than one cannot be told apart.
@@ -217,8 +232,8 @@ fn no_file<T>(
         Some(signal) => {
             caveats.push(Caveat::Other {
                 text: format!(
-                    "{program} was killed by signal {signal} before Valgrind could write its counts; \
-                     they are missing"
+                    "{program} was killed by signal {signal}, or let go, before Valgrind could write its \
+                     counts; they are missing"
                 ),
             });
             Ok(Counts::Lost)
