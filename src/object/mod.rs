@@ -189,3 +189,64 @@ pub fn debug_file(build_id: &[u8]) -> Option<PathBuf> {
     (!rest.is_empty())
         .then(|| PathBuf::from(format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ourselves() -> Elf {
+        let file = std::env::current_exe().unwrap();
+        Elf::parse(std::fs::read(file).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn reads_the_program_that_runs_this_test() {
+        let elf = ourselves();
+        assert_eq!(Some(elf.arch()), Arch::native());
+        assert!(elf.interpreter().is_some() && elf.has_symbols());
+        let code = elf.segments().iter().find(|s| s.executable).unwrap();
+        assert_eq!(elf.svma_of_offset(code.offset), Some(code.svma));
+        assert_eq!(
+            elf.code(code.svma, 4),
+            &elf.data()[code.offset as usize..][..4]
+        );
+    }
+
+    #[test]
+    fn names_rust_functions_without_their_hash() {
+        let symbols = Symbols::of(&ourselves()).unwrap();
+        let name = "object::tests::names_rust_functions_without_their_hash";
+        assert!(symbols.iter().any(|f| f.name().ends_with(name)));
+    }
+
+    #[test]
+    fn demangles_what_compilers_mangle_and_nothing_else() {
+        assert_eq!(demangle("_ZN3foo3barEi"), "foo::bar(int)");
+        assert_eq!(demangle("_ZN3foo3bar17h0123456789abcdefE"), "foo::bar");
+        assert_eq!(demangle("_ZN3foo3barEi@plt"), "foo::bar(int)@plt");
+        assert_eq!(demangle("main"), "main");
+    }
+
+    #[test]
+    fn debug_files_are_sought_by_build_id() {
+        let path = debug_file(&[0xab, 0xcd, 0x01]).unwrap();
+        assert_eq!(path, Path::new("/usr/lib/debug/.build-id/ab/cd01.debug"));
+        assert_eq!(debug_file(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_gives_an_answer(at in 0usize..4096, byte: u8, length in 0usize..8192) {
+            let mut data = std::fs::read("/bin/true").unwrap();
+            data.truncate(data.len().min(length + 4096));
+            if let Some(slot) = data.get_mut(at) {
+                *slot = byte;
+            }
+            if let Ok(elf) = Elf::parse(data) {
+                let _ = Symbols::of(&elf);
+                let _ = elf.code(at as u64, 15);
+            }
+        }
+    }
+}

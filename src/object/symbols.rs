@@ -238,3 +238,63 @@ pub fn demangle(name: &str) -> String {
         .flatten();
     cpp.map_or_else(|| name.to_owned(), |text| text + suffix)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(svma: u64, end: u64, name: &str, rank: u8) -> Candidate {
+        Candidate {
+            function: Function {
+                svma,
+                end,
+                linkage_name: name.to_owned(),
+            },
+            rank,
+        }
+    }
+
+    fn name_at(symbols: &Symbols, svma: u64) -> Option<&str> {
+        symbols.at(svma).map(|f| f.linkage_name.as_str())
+    }
+
+    #[test]
+    fn an_address_belongs_to_the_innermost_function_that_holds_it() {
+        let symbols = Symbols::from_candidates(vec![
+            candidate(0x10, 0x50, "outer", 0),
+            candidate(0x20, 0x28, "inner", 0),
+            candidate(0x60, 0x60, "unsized", 0),
+            candidate(0x70, 0x78, "last", 0),
+        ]);
+        let names = [0x8, 0x10, 0x20, 0x27, 0x28, 0x4f, 0x50, 0x60, 0x6f, 0x78];
+        let found = names.map(|svma| name_at(&symbols, svma));
+        let expected = [
+            None,
+            Some("outer"),
+            Some("inner"),
+            Some("inner"),
+            Some("outer"),
+            Some("outer"),
+            None,
+            Some("unsized"),
+            Some("unsized"),
+            None,
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(symbols.end_before(0x5f), Some(0x50));
+    }
+
+    #[test]
+    fn a_global_sized_name_wins_whatever_the_order() {
+        let mut all = vec![
+            candidate(0x10, 0x20, "_local", 2),
+            candidate(0x10, 0x20, "global", 0),
+            candidate(0x10, 0x20, "a_weak", 1),
+            candidate(0x10, 0x10, "Unsized", 0),
+        ];
+        assert_eq!(
+            name_at(&Symbols::from_candidates(all.split_off(0)), 0x10),
+            Some("global")
+        );
+    }
+}

@@ -25,7 +25,7 @@ impl Backend for Cachegrind {
     }
 
     fn probe(&self) -> Result<Ready, Unavailable> {
-        probe(self)
+        probe(self, 0)
     }
 
     fn run(&self, launch: &Launch, want: Detail, scratch: &Path) -> Result<Run, BackendError> {

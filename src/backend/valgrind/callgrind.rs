@@ -40,7 +40,7 @@ impl Backend for Callgrind {
     }
 
     fn probe(&self) -> Result<Ready, Unavailable> {
-        probe(self)
+        probe(self, super::LAST_BLOCK)
     }
 
     fn run(&self, launch: &Launch, want: Detail, scratch: &Path) -> Result<Run, BackendError> {
