@@ -273,6 +273,19 @@ fn the_same_program_counts_the_same_twice() {
 }
 
 #[test]
+fn a_shell_whose_children_signal_their_end_is_counted_by_callgrind() {
+    if tools(&[]).is_none() {
+        return;
+    }
+    let run = count(
+        &Callgrind::default(),
+        &["/bin/bash", "-c", "(:); x=$(echo hi); ls / | sort"],
+    );
+    assert_eq!(run.outcome, Outcome::Exited(0));
+    assert_eq!(run.opcodes.unwrap().total(), Ok(run.instructions));
+}
+
+#[test]
 fn exit_codes_and_signals_are_those_of_the_program() {
     if tools(&[]).is_none() {
         return;
