@@ -550,6 +550,60 @@ fn colours_change_nothing_but_the_colour() {
     }
 }
 
+#[test]
+fn no_report_breaks_on_a_terminal_of_any_width() {
+    for width in 0..200 {
+        let view = View {
+            colour: false,
+            width: Some(width),
+        };
+        for text in every_terminal_report(&view) {
+            assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_markdown_report_stays_below_what_a_comment_may_hold() {
+    let many: Vec<_> = std::iter::repeat_n(suite(), 300).flatten().collect();
+    let text = markdown::check(&many, Top::First(3));
+    assert!(text.len() < 65_536, "{} bytes", text.len());
+    assert!(text.contains("more workloads"), "{text}");
+    assert!(text.contains("explanations left out"), "{text}");
+    let mut long = regressed();
+    long.detail = Some("ü".repeat(100_000));
+    let text = markdown::check(&[long], Top::First(3));
+    assert!(text.contains("[shortened]"), "{text}");
+    assert!(text.len() < 20_000, "{} bytes", text.len());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_name_or_output_reaches_the_terminal_as_a_control_character(
+        name: String, detail: String, width in proptest::option::of(0usize..120)
+    ) {
+        let mut comparison = regressed();
+        comparison.workload = name.clone();
+        comparison.functions[0].name = name.clone();
+        comparison.subject[0].before = Some(name.clone());
+        comparison.detail = Some(detail);
+        let mut measurement = full();
+        measurement.command = vec![name.clone()];
+        measurement.backend.why = name.clone();
+        measurement.processes[1].program = name;
+        let view = View { colour: false, width };
+        let texts = [
+            terminal::check(&[comparison.clone()], Top::All, &view),
+            terminal::count(&measurement, Top::All, &view),
+            markdown::check(&[comparison], Top::All),
+        ];
+        for text in texts {
+            let bad = text.chars().find(|c| c.is_control() && *c != '\n');
+            proptest::prop_assert_eq!(bad, None);
+        }
+    }
+}
+
 fn every_terminal_report(view: &View) -> [String; 7] {
     let top = Top::First(3);
     [

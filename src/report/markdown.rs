@@ -5,8 +5,10 @@ use super::style::visible;
 use super::{Top, tally, words};
 use crate::model::{Change, Comparison, MetricChange, Verdict};
 
-/// Characters of one detail that are shown: GitHub takes 65,536 bytes a comment, for all workloads together.
+/// Characters of one detail that are shown.
 const LONGEST_DETAIL: usize = 4000;
+/// GitHub refuses comments above 65,536 bytes; the rest is for what the caller puts around the report.
+const LARGEST_BYTES: usize = 60_000;
 
 /// A heading with the verdicts' numbers, a table of what is not identical, and for each workload that needs
 /// it the explanation, folded.
@@ -17,14 +19,24 @@ pub fn check(comparisons: &[Comparison], top: Top) -> String {
         .partition(|comparison| comparison.verdict == Verdict::Identical);
     if !moved.is_empty() {
         out.push('\n');
-        out.push_str(&table(&moved));
+        out.push_str(&table(&moved, LARGEST_BYTES / 2));
     }
-    for comparison in &moved {
-        out.push_str(&details(comparison, top));
+    let mut unexplained = 0;
+    for details in moved.iter().map(|comparison| details(comparison, top)) {
+        if out.len() + details.len() <= LARGEST_BYTES {
+            out.push_str(&details);
+        } else {
+            unexplained += 1;
+        }
+    }
+    if unexplained > 0 {
+        let left = counted(unexplained, "explanation");
+        out.push_str(&format!("\n{left} left out: the report is too long.\n"));
     }
     if !same.is_empty() {
         let title = format!("{} identical", counted(same.len(), "workload"));
-        out.push_str(&folded(&title, &table(&same)));
+        let room = LARGEST_BYTES.saturating_sub(out.len());
+        out.push_str(&folded(&title, &table(&same, room)));
     }
     out
 }
@@ -37,33 +49,36 @@ fn headline(comparisons: &[Comparison]) -> String {
     }
 }
 
-fn table(comparisons: &[&Comparison]) -> String {
+/// A row for each workload, as long as they fit in `room_bytes`, and one row for those that do not.
+fn table(comparisons: &[&Comparison], room_bytes: usize) -> String {
     let mut out = "| verdict | workload | before | after | change | limit |\n".to_owned();
     out.push_str("|---|---|--:|--:|--:|--:|\n");
-    for comparison in comparisons {
-        let verdict = format!(
-            "{} {}",
-            sign(comparison.verdict),
-            comparison.verdict.words()
-        );
-        let name = code(&comparison.workload);
-        match comparison.metrics.split_first() {
-            None => out.push_str(&format!("| {verdict} | {name} | | | | |\n")),
-            Some((first, others)) => {
-                out.push_str(&row(&verdict, &name, first, comparison.verdict));
-                let failed = others.iter().filter(|metric| !metric.holds);
-                for metric in failed {
-                    out.push_str(&row(
-                        "",
-                        &code(&metric.metric.to_string()),
-                        metric,
-                        comparison.verdict,
-                    ));
-                }
-            }
+    let mut left_out = 0;
+    for rows in comparisons.iter().map(|comparison| rows(comparison)) {
+        if left_out == 0 && out.len() + rows.len() <= room_bytes {
+            out.push_str(&rows);
+        } else {
+            left_out += 1;
         }
     }
+    if left_out > 0 {
+        let left = counted(left_out, "more workload");
+        out.push_str(&format!("| | {left} | | | | |\n"));
+    }
     out
+}
+
+/// The row of a workload's first metric, and one for each other metric that failed.
+fn rows(comparison: &Comparison) -> String {
+    let verdict = comparison.verdict;
+    let title = format!("{} {}", sign(verdict), verdict.words());
+    let name = code(&comparison.workload);
+    let Some((first, others)) = comparison.metrics.split_first() else {
+        return format!("| {title} | {name} | | | | |\n");
+    };
+    let failed = others.iter().filter(|metric| !metric.holds);
+    let failed = failed.map(|metric| row("", &code(&metric.metric.to_string()), metric, verdict));
+    row(&title, &name, first, verdict) + &failed.collect::<String>()
 }
 
 fn row(title: &str, name: &str, metric: &MetricChange, verdict: Verdict) -> String {

@@ -73,7 +73,7 @@ pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
         return String::new();
     }
-    let text = decimal(u128::from(part) * 100, u128::from(whole), 1);
+    let (text, _) = decimal(u128::from(part) * 100, u128::from(whole), 1);
     match text.as_str() {
         "0.0" if part > 0 => "<0.1".to_owned(),
         "100.0" if part < whole => ">99.9".to_owned(),
@@ -91,14 +91,18 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{} {noun}{plural}", group(&count.to_string()))
 }
 
-/// `numerator / denominator` with `digits` digits that count and no trailing zeros, or with as many more
-/// as it takes to differ from every text in `avoid`. The denominator is not 0.
+/// `numerator / denominator` with `digits` digits that count, or with as many more as it takes to differ
+/// from every number in `avoid`. Zeros at the end are left out where that is exact, so that `10` is ten and
+/// `10.00` is nearly ten. The denominator is not 0.
 fn shortest(numerator: u128, denominator: u128, digits: usize, avoid: &[&str]) -> String {
     let least = decimals_for(numerator, denominator, digits);
     let mut text = String::new();
     for decimals in least..=least + MOST_EXTRA_DECIMALS {
-        text = trimmed(decimal(numerator, denominator, decimals));
-        if !avoid.contains(&text.as_str()) {
+        let (rounded, exact) = decimal(numerator, denominator, decimals);
+        let short = trimmed(&rounded);
+        let found = !avoid.contains(&short);
+        text = if exact { short.to_owned() } else { rounded };
+        if found {
             break;
         }
     }
@@ -120,8 +124,9 @@ fn decimals_for(numerator: u128, denominator: u128, digits: usize) -> usize {
     (zeros + digits).saturating_sub(1)
 }
 
-/// `numerator / denominator` with exactly `decimals` decimals, rounded half up, by long division.
-fn decimal(numerator: u128, denominator: u128, decimals: usize) -> String {
+/// `numerator / denominator` with exactly `decimals` decimals, rounded half up, by long division; and whether
+/// nothing was rounded.
+fn decimal(numerator: u128, denominator: u128, decimals: usize) -> (String, bool) {
     let mut digits = (numerator / denominator).to_string().into_bytes();
     let point = digits.len();
     let mut rest = numerator % denominator;
@@ -136,7 +141,7 @@ fn decimal(numerator: u128, denominator: u128, decimals: usize) -> String {
     if decimals > 0 {
         text.insert(point, '.');
     }
-    text
+    (text, rest == 0)
 }
 
 /// Adds one to the last digit. True when that took one more digit in front.
@@ -152,11 +157,10 @@ fn round_up(digits: &mut Vec<u8>) -> bool {
     true
 }
 
-fn trimmed(text: String) -> String {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
+fn trimmed(text: &str) -> &str {
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => text,
     }
 }
 
@@ -224,6 +228,8 @@ mod tests {
             (9_999_999, 10_000_000, "0.9999999"),
             (1, 800, "0.00125"),
             (0, 5, "0"),
+            (10, 1, "10"),
+            (12_345_678, 1_234_567, "10.00"),
         ];
         for (value, base, text) in cases {
             assert_eq!(ratio(value, base).as_deref(), Some(text));

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::number::{counted, grouped};
 use super::style::visible;
-use crate::model::{Caveat, Comparison, Difference, Limit, Outcome, Repeats, Verdict};
+use crate::model::{Caveat, Comparison, Difference, Limit, Outcome, Pin, Repeats, Verdict};
 
 /// Characters of a long hexadecimal digest that tell it from another.
 const DIGEST_CHARACTERS: usize = 12;
@@ -41,6 +41,23 @@ pub(super) fn ending(outcome: Outcome) -> Option<String> {
             Some(format!("killed by signal {number} ({name})"))
         }
         Outcome::TimedOut => Some("killed: its time was up".to_owned()),
+    }
+}
+
+/// A source of variation in a list of many; the long name stands where it is the subject.
+pub(super) fn pin(pin: Pin) -> &'static str {
+    match pin {
+        Pin::Aslr => "ASLR",
+        Pin::Environment => "environment",
+        Pin::StackLayout => "stack layout",
+        Pin::AtRandom => "AT_RANDOM",
+        Pin::HashSeeds => "hash seeds",
+        Pin::Locale => "locale",
+        Pin::TimeZone => "time zone",
+        Pin::CpuDispatch => "CPU dispatch",
+        Pin::CacheThresholds => "cache sizes",
+        Pin::OneCpu => "one CPU",
+        Pin::Stdin => "stdin",
     }
 }
 

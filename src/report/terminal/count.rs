@@ -70,7 +70,7 @@ fn circumstances(measurement: &Measurement, view: &View) -> String {
 }
 
 fn pinning(pinning: &Pinning, view: &View) -> String {
-    let held: Vec<_> = pinning.held().map(|pin| pin.to_string()).collect();
+    let held: Vec<_> = pinning.held().map(words::pin).collect();
     let mut out = match held.is_empty() {
         true => String::new(),
         false => field("pinned", Paint::Plain, &held.join(", "), view),
