@@ -577,10 +577,20 @@ fn a_markdown_report_stays_below_what_a_comment_may_hold() {
     assert!(text.len() < 20_000, "{} bytes", text.len());
 }
 
+/// Texts of any characters, many of them such as a terminal or Markdown obeys.
+fn hostile() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let obeyed = proptest::sample::select(vec![
+        '\x1b', '\u{9b}', '\u{202e}', '\r', '\n', '\t', '|', '`',
+    ]);
+    let characters = proptest::collection::vec(prop_oneof![obeyed, any::<char>()], 0..20);
+    characters.prop_map(|characters| characters.into_iter().collect())
+}
+
 proptest::proptest! {
     #[test]
     fn no_name_or_output_reaches_the_terminal_as_a_control_character(
-        name: String, detail: String, width in proptest::option::of(0usize..120)
+        name in hostile(), detail in hostile(), width in proptest::option::of(0usize..120)
     ) {
         let mut comparison = regressed();
         comparison.workload = name.clone();
@@ -598,7 +608,7 @@ proptest::proptest! {
             markdown::check(&[comparison], Top::All),
         ];
         for text in texts {
-            let bad = text.chars().find(|c| c.is_control() && *c != '\n');
+            let bad = text.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
             proptest::prop_assert_eq!(bad, None);
         }
     }
