@@ -177,12 +177,18 @@ impl Environment {
         }
     }
 
-    /// The variables as `NAME=value`, sorted by name, without padding.
+    /// The variables as `NAME=value`, without padding: those of the user, then those with a fixed value,
+    /// each sorted by name. The fixed ones come last because that is the end of the stack that does not move:
+    /// the dynamic loader's search through `GLIBC_TUNABLES` takes steps that depend on its address.
     pub fn plain(&self) -> Vec<OsString> {
+        let fixed = fixed(self.dispatch);
+        let last = |name: &OsString| fixed.iter().any(|(known, _)| name == known);
         let joined = |(name, value): (&OsString, &OsString)| {
             OsString::from_vec([name.as_bytes(), b"=", value.as_bytes()].concat())
         };
-        self.variables.iter().map(joined).collect()
+        let (last, first): (Vec<_>, Vec<_>) =
+            self.variables.iter().partition(|(name, _)| last(name));
+        first.into_iter().chain(last).map(joined).collect()
     }
 
     /// The variables with padding around them, so that the initial stack pointer of `path`, executed with
@@ -300,7 +306,7 @@ mod tests {
         let env = Environment::new(pairs(&[("PATH", "/bin"), ("SECRET", "1")]), [], true).plain();
         assert!(env.contains(&OsString::from("PATH=/bin")));
         assert!(!env.iter().any(|v| v.as_bytes().starts_with(b"SECRET")));
-        assert!(env.is_sorted());
+        assert_eq!(env.first(), Some(&OsString::from("PATH=/bin")));
     }
 
     #[test]
