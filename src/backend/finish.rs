@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::model::{Caveat, CountOverflow, Outcome, Pin, Pinning, ProcessCount};
 use crate::sys::Pid;
@@ -61,8 +61,8 @@ pub fn caveats(finished: &Finished) -> Vec<Caveat> {
     }
 }
 
-fn text(path: &PathBuf) -> String {
-    path.display().to_string()
+fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
 }
 
 /// The programs of a tree in order of start, fed by a watcher's `program`, `process` and `ended`.
@@ -130,6 +130,7 @@ impl ProcessTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn finished(traced: io::Result<()>, fixed: io::Result<()>) -> Finished {
         Finished {

@@ -4,6 +4,7 @@
 //! repeats runs, nor judges: that is `supervise`'s and `compare`'s work.
 
 pub mod finish;
+pub mod perf;
 pub mod selftest;
 
 use std::path::Path;

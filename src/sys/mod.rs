@@ -5,9 +5,12 @@
 //! Nothing here decides what a count means: that is the backends' work.
 
 pub mod image;
+pub mod machine;
+pub mod perf;
 pub mod ptrace;
 pub mod signals;
 pub mod spawn;
 pub mod tree;
+pub mod waiting;
 
 pub use nix::unistd::Pid;
