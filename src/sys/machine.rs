@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn reads_lists_of_cpus_and_survives_damaged_ones() {
         assert_eq!(parse_cpu_list("0-2,8\n"), [0, 1, 2, 8]);
-        assert_eq!(parse_cpu_list(""), []);
+        assert!(parse_cpu_list("").is_empty());
         assert_eq!(parse_cpu_list("x,5,3-1"), [5]);
         assert!(parse_cpu_list("0-99999999999").len() <= 1 << 16);
     }

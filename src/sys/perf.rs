@@ -201,6 +201,14 @@ impl Counter {
     }
 }
 
+/// Events of the calling thread during `work`, user mode only.
+pub fn count_here(event: Event, work: impl FnOnce()) -> Result<u64, Unusable> {
+    let own = Pid::from_raw(0);
+    let counter = Counter::open(event, own, Reach::Thread, Start::Now, None)?;
+    work();
+    counter.count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
