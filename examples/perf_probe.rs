@@ -1,4 +1,4 @@
-//! Counts one command with the perf backend and prints the result as JSON: `perf_probe [--regions] CMD...`.
+//! Counts one command with the perf backend and prints the result as JSON: `perf_probe -- [--regions] CMD...`.
 
 use std::process::ExitCode;
 
@@ -8,13 +8,13 @@ use counterfoil::sys::spawn::Launch;
 use serde_json::json;
 
 fn main() -> ExitCode {
-    let mut words: Vec<_> = std::env::args_os().skip(1).collect();
+    let mut words: Vec<_> = std::env::args_os().skip(2).collect();
     let regions = words.first().is_some_and(|word| word == "--regions");
     if regions {
         words.remove(0);
     }
     let Some(program) = words.first() else {
-        eprintln!("usage: perf_probe [--regions] CMD...");
+        eprintln!("usage: perf_probe -- [--regions] CMD...");
         return ExitCode::from(2);
     };
     let launch = Launch {
