@@ -25,7 +25,7 @@ pub fn advise(errno: i32, machine: &Machine) -> Unavailable {
         ),
         libc::EINVAL => plain(
             "the kernel does not understand the request for a counter (EINVAL)",
-            "use a kernel of 4.8 or newer, or another backend",
+            "use a newer kernel, or another backend",
         ),
         libc::EMFILE | libc::ENFILE => plain(
             "too many files are open (EMFILE)",
