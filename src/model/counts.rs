@@ -117,7 +117,7 @@ impl Functions {
                 instructions,
             })
             .collect();
-        rows.sort_by(|a, b| b.instructions.cmp(&a.instructions));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.instructions));
         rows
     }
 }

@@ -73,7 +73,7 @@ pub struct BackendInfo {
 
 /// How the root process of a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub enum Outcome {
     /// It exited with this code.
     Exited(i32),
@@ -100,10 +100,12 @@ pub struct ProcessCount {
     /// Position in order of start; the root is 0. Process ids differ from run to run, this does not.
     pub index: usize,
     /// `index` of the parent; absent for the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<usize>,
     /// The program: path of its executable as given to exec.
     pub program: String,
     /// Retired user-mode instructions of all its threads; absent where the backend cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
 }
 

@@ -24,4 +24,5 @@ pub use pinning::{Pin, PinState, Pinning};
 /// Version of everything this program writes as JSON: reports and baselines.
 ///
 /// It grows by one when a field changes its meaning or disappears; new fields do not change it.
+/// What was not counted or does not apply is an absent key: nothing here is ever written as `null`.
 pub const SCHEMA: u32 = 1;
