@@ -25,6 +25,7 @@ struct Case {
     code: i32,
 }
 
+type Test = fn() -> Result<(), Failed>;
 type Cases = BTreeMap<String, Vec<Case>>;
 
 /// The kinds of machine, each with its options for `run-vm`.
@@ -37,7 +38,7 @@ enum Kind {
 
 fn main() {
     let args = Arguments::from_args();
-    let tests: [(&str, fn() -> Result<(), Failed>); 13] = [
+    let tests: [(&str, Test); 13] = [
         ("a_loop_counts_as_constructed", || program("loop")),
         ("both_halves_of_a_fork_are_counted", || program("fork")),
         ("a_program_executed_by_a_child_is_counted", || {
