@@ -15,9 +15,12 @@ mod template;
 mod words;
 
 pub use case::{Case, Snapshot};
+pub use durations::{BadDuration, parse as parse_duration};
 pub use error::{Problem, SuiteError};
 pub use manifest::{CommandLine, Manifest, Settings};
 pub use selection::{Selection, SelectionError};
+
+pub use words::{WordError, split as split_words};
 
 /// The file's name, in the folder that its relative paths start from.
 pub const FILE_NAME: &str = "counterfoil.toml";
