@@ -223,6 +223,15 @@ impl OwnedOutput {
         }
     }
 
+    /// Where a run's output has it; none for a file.
+    fn stream(&self) -> Option<fn(&Written) -> &Vec<u8>> {
+        match self {
+            OwnedOutput::Stdout => Some(|written| &written.stdout),
+            OwnedOutput::Stderr => Some(|written| &written.stderr),
+            OwnedOutput::File(_) => None,
+        }
+    }
+
     /// As a report names it.
     pub fn words(&self) -> String {
         match self {
@@ -288,27 +297,20 @@ type Outputs = (Vec<(OwnedOutput, Vec<u8>)>, Option<OwnedOutput>);
 fn outputs(case: &Case, written: &[Written]) -> Result<Outputs, String> {
     let mut outputs = Vec::new();
     let mut unsteady = None;
-    let streams: [(bool, OwnedOutput, fn(&Written) -> &Vec<u8>); 2] = [
-        (case.snapshot.stdout, OwnedOutput::Stdout, |written| {
-            &written.stdout
-        }),
-        (case.snapshot.stderr, OwnedOutput::Stderr, |written| {
-            &written.stderr
-        }),
-    ];
-    for (wanted, name, stream) in streams {
-        if wanted {
-            if written
-                .windows(2)
-                .any(|pair| stream(&pair[0]) != stream(&pair[1]))
-            {
-                unsteady.get_or_insert(name.clone());
-            }
-            outputs.push((
-                name,
-                written.first().map(stream).cloned().unwrap_or_default(),
-            ));
+    for name in wanted(case) {
+        let Some(stream) = name.stream() else {
+            continue;
+        };
+        if written
+            .windows(2)
+            .any(|pair| stream(&pair[0]) != stream(&pair[1]))
+        {
+            unsteady.get_or_insert(name.clone());
         }
+        outputs.push((
+            name,
+            written.first().map(stream).cloned().unwrap_or_default(),
+        ));
     }
     for (name, path) in &case.snapshot.files {
         let bytes = fs::read(path).map_err(|error| {
