@@ -5,6 +5,10 @@
 
 pub mod profile;
 pub mod regions;
+pub mod doctor;
+pub mod fake;
+pub mod finish;
+pub mod perf;
 pub mod selftest;
 pub mod step;
 pub mod valgrind;

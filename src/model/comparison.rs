@@ -54,8 +54,10 @@ pub struct Change {
     /// What: an opcode's mnemonic, or `module: function`.
     pub name: String,
     /// The baseline's count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
     /// The new count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
 }
 
@@ -72,10 +74,13 @@ pub struct MetricChange {
     /// The metric.
     pub metric: Metric,
     /// The baseline's count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
     /// The new count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
     /// The gate's limit; absent when the metric is reported but not gated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
     /// Whether the limit holds. True when there is none.
     pub holds: bool,
@@ -87,8 +92,10 @@ pub struct Difference {
     /// The fact's name.
     pub fact: String,
     /// The baseline's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
     /// This run's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
@@ -110,5 +117,6 @@ pub struct Comparison {
     /// Files of the subject that differ. Counts that differ while this is empty are not the code's doing.
     pub subject: Vec<Difference>,
     /// What went wrong, in words, where the verdict needs them: a diff of the output, an exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

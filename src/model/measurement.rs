@@ -73,7 +73,7 @@ pub struct BackendInfo {
 
 /// How the root process of a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub enum Outcome {
     /// It exited with this code.
     Exited(i32),
@@ -100,10 +100,12 @@ pub struct ProcessCount {
     /// Position in order of start; the root is 0. Process ids differ from run to run, this does not.
     pub index: usize,
     /// `index` of the parent; absent for the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<usize>,
     /// The program: path of its executable as given to exec.
     pub program: String,
     /// Retired user-mode instructions of all its threads; absent where the backend cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
 }
 
@@ -224,13 +226,25 @@ impl Measurement {
     /// The count of any metric. An opcode that never ran is 0 where opcodes were counted; what was not
     /// counted, and a region that was never entered, is absent.
     pub fn value(&self, metric: &Metric) -> Option<u64> {
-        match metric {
-            Metric::Instructions => self.metrics.get(metric).copied(),
-            Metric::Opcode(mnemonic) => {
-                let mix = self.opcodes.as_ref()?;
-                Some(mix.0.get(mnemonic).copied().unwrap_or(0))
-            }
-            Metric::Region(name) => Some(self.regions.as_ref()?.get(name)?.instructions),
-        }
+        value_of(
+            &self.metrics,
+            self.opcodes.as_ref(),
+            self.regions.as_ref(),
+            metric,
+        )
+    }
+}
+
+/// Looks a metric up where it is counted.
+pub(super) fn value_of(
+    metrics: &BTreeMap<Metric, u64>,
+    opcodes: Option<&OpcodeMix>,
+    regions: Option<&BTreeMap<String, RegionCount>>,
+    metric: &Metric,
+) -> Option<u64> {
+    match metric {
+        Metric::Instructions => metrics.get(metric).copied(),
+        Metric::Opcode(mnemonic) => Some(opcodes?.0.get(mnemonic).copied().unwrap_or(0)),
+        Metric::Region(name) => Some(regions?.get(name)?.instructions),
     }
 }

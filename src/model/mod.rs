@@ -9,19 +9,24 @@ mod limit;
 mod measurement;
 mod metric;
 mod pinning;
+mod stored;
+mod tolerance;
 
 pub use comparison::{Change, Comparison, Difference, MetricChange, Verdict};
 pub use counts::{CountOverflow, FunctionCount, Functions, OpcodeMix, sum};
 pub use fingerprint::Fingerprint;
-pub use limit::{Limit, LimitError};
+pub use limit::{Gate, Limit, LimitError, default_gate};
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,
     Run, UnknownBackend,
 };
 pub use metric::{Metric, UnknownMetric};
 pub use pinning::{Pin, PinState, Pinning};
+pub use stored::{Accepted, Rest, StoredCase, StoredFunctions};
+pub use tolerance::Tolerance;
 
 /// Version of everything this program writes as JSON: reports and baselines.
 ///
 /// It grows by one when a field changes its meaning or disappears; new fields do not change it.
+/// What was not counted or does not apply is an absent key: nothing here is ever written as `null`.
 pub const SCHEMA: u32 = 1;

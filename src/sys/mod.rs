@@ -5,9 +5,14 @@
 //! Nothing here decides what a count means: that is the backends' work.
 
 pub mod image;
+#[cfg(target_arch = "x86_64")]
+pub mod inject;
+pub mod machine;
+pub mod perf;
 pub mod ptrace;
 pub mod signals;
 pub mod spawn;
 pub mod tree;
+pub mod waiting;
 
 pub use nix::unistd::Pid;
