@@ -103,6 +103,8 @@ pub struct Attribution {
     pub rep_strings: u64,
     /// Executions whose bytes could not be read or decoded: they are in `opcodes` as `(bad)`.
     pub undecoded: u64,
+    /// One of these places, always the same for the same profile: `cc1+0x1234: 0f 1e ca`.
+    pub undecoded_at: Option<String>,
     /// Files whose code or symbols could not be read, with the reason.
     pub unreadable: BTreeMap<PathBuf, String>,
 }
@@ -144,7 +146,10 @@ impl Sums {
         let mut by_function: HashMap<String, u64> = HashMap::new();
         for (svma, count) in counts {
             let code = module.elf.code(*svma, isa::LONGEST_BYTES);
-            self.add_opcode(module.elf.arch(), code, *svma, *count)?;
+            let decoded = self.add_opcode(module.elf.arch(), code, *svma, *count)?;
+            if !decoded {
+                self.note_undecoded(&name, *svma, code);
+            }
             let function = module.function(&name, *svma);
             increase(by_function.entry(function).or_default(), *count)?;
         }
@@ -159,9 +164,23 @@ impl Sums {
     fn add_memory(&mut self, code: &MemoryCode, count: u64) -> Result<(), AttributionError> {
         let function = format!("[{}]", code.label.trim_matches(['[', ']']));
         self.finished.functions.add(&function, &function, count)?;
-        match Arch::native() {
-            Some(arch) => self.add_opcode(arch, &code.bytes, code.address, count),
-            None => self.add_opcode(Arch::X86_64, &[], code.address, count),
+        let decoded = match Arch::native() {
+            Some(arch) => self.add_opcode(arch, &code.bytes, code.address, count)?,
+            None => self.add_opcode(Arch::X86_64, &[], code.address, count)?,
+        };
+        if !decoded {
+            self.note_undecoded(&function, code.address, &code.bytes);
+        }
+        Ok(())
+    }
+
+    /// Keeps the least of all places, so that the choice does not hang on the order of a hash map.
+    fn note_undecoded(&mut self, module: &str, address: u64, code: &[u8]) {
+        let bytes: String = code.iter().map(|byte| format!(" {byte:02x}")).collect();
+        let place = format!("{module}+{address:#x}:{bytes}");
+        let known = &mut self.finished.undecoded_at;
+        if known.as_ref().is_none_or(|least| place < *least) {
+            *known = Some(place);
         }
     }
 
@@ -177,17 +196,19 @@ impl Sums {
         Ok(())
     }
 
+    /// Whether it could be decoded.
     fn add_opcode(
         &mut self,
         arch: Arch,
         code: &[u8],
         address: u64,
         count: u64,
-    ) -> Result<(), AttributionError> {
+    ) -> Result<bool, AttributionError> {
         let instruction = self.decoder(arch)?.decode(code, address);
         let mnemonic = instruction.as_ref().map_or(isa::BAD, |i| &i.mnemonic);
         self.finished.opcodes.add(mnemonic, count)?;
-        if mnemonic == isa::BAD {
+        let decoded = mnemonic != isa::BAD;
+        if !decoded {
             increase(&mut self.finished.undecoded, count)?;
         }
         if matches!(
@@ -199,7 +220,7 @@ impl Sums {
         ) {
             increase(&mut self.finished.rep_strings, count)?;
         }
-        Ok(())
+        Ok(decoded)
     }
 
     fn decoder(&mut self, arch: Arch) -> Result<&Decoder, isa::DecoderError> {

@@ -80,7 +80,7 @@ pub fn copy(original: &Stopped) -> io::Result<Copy> {
     let born = run_clone(original.tid());
     ptrace::setregs(original.tid(), registers)?;
     let pid = born?;
-    while !libc::WIFSTOPPED(wait(pid)?) {
+    if !libc::WIFSTOPPED(wait(pid)?) {
         return Err(io::Error::other("the copy was killed"));
     }
     ptrace::setregs(pid, registers)?;

@@ -76,6 +76,7 @@ impl Callgrind {
             .attribute(&self.modules)
             .map_err(attribution_error)?;
         caveats.extend(attribution_caveats(&attribution));
+        caveats.push(last_block());
         Ok(Run {
             outcome: ran.outcome,
             instructions,
@@ -208,6 +209,14 @@ fn attribution_error(error: AttributionError) -> BackendError {
     }
 }
 
+/// Callgrind adds a block's cost when the next one begins, so that the block a process ends in is never added.
+/// (A forked child has the block that forked instead: it is pending when the snapshot is taken.)
+fn last_block() -> Caveat {
+    Caveat::Other {
+        text: "callgrind leaves out the basic block that a process ends in".to_owned(),
+    }
+}
+
 fn attribution_caveats(attribution: &Attribution) -> Vec<Caveat> {
     let mut caveats = Vec::new();
     if attribution.rep_strings > 0 {
@@ -220,8 +229,12 @@ fn attribution_caveats(attribution: &Attribution) -> Vec<Caveat> {
             .collect();
         caveats.push(Caveat::Other {
             text: format!(
-                "the opcodes of {} instructions are unknown and stand as `(bad)`{}",
+                "the opcodes of {} instructions are unknown and stand as `(bad)`, one at {}{}",
                 attribution.undecoded,
+                attribution
+                    .undecoded_at
+                    .as_deref()
+                    .unwrap_or("an unreadable file"),
                 files.concat()
             ),
         });

@@ -169,6 +169,8 @@ fn options(tool: Tool, extent: Extent, scratch: &Path) -> Vec<OsString> {
         // No debugger's FIFOs in /tmp, and no polling for it.
         "--vgdb=no".into(),
         "--fair-sched=yes".into(),
+        // Off by default when quiet; the log must say which instruction it was.
+        "--sigill-diagnostics=yes".into(),
         // No code of Valgrind's own choice at the program's end.
         "--run-libc-freeres=no".into(),
         "--run-cxx-freeres=no".into(),
