@@ -742,3 +742,61 @@ fn c_and_rust_share_the_depth_of_their_regions() {
     assert!((402..460).contains(&outer), "{outer}");
     assert_eq!(opcode(&run, "dec"), 200);
 }
+
+/// What callgrind counts between two dumps, by the label of the second.
+fn callgrind_chunks(program: &Program) -> Vec<(String, u64)> {
+    let out = program.folder.path().join("callgrind.out");
+    let mut to = std::ffi::OsString::from("--callgrind-out-file=");
+    to.push(&out);
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args([
+        "-q",
+        "--tool=callgrind",
+        "--instr-atstart=no",
+        "--combine-dumps=yes",
+    ]);
+    let status = valgrind
+        .args([
+            "--dump-instr=yes".as_ref(),
+            to.as_os_str(),
+            program.path.as_os_str(),
+        ])
+        .status();
+    assert!(status.expect("valgrind is needed: install it").success());
+    let text = std::fs::read_to_string(out).unwrap();
+    let labels = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("desc: Trigger: "));
+    let labels = labels.map(|l| l.trim_start_matches("Client Request: ").to_owned());
+    let totals = text.lines().filter_map(|l| l.strip_prefix("totals: "));
+    labels.zip(totals.map(|t| t.parse().unwrap())).collect()
+}
+
+#[test]
+fn callgrind_counts_the_same_between_markers() {
+    let source = format!(
+        "#include <counterfoil.h>
+         __attribute__((noinline)) static int fib(int n) {{ return n < 2 ? n : fib(n - 1) + fib(n - 2); }}
+         int main(void) {{ volatile int n = 12, sum = 0;
+           COUNTERFOIL_REGION_BEGIN(\"a\"); {BURN}; COUNTERFOIL_REGION_BEGIN(\"b\"); sum += fib(n);
+           COUNTERFOIL_REGION_END(\"b\"); __asm__ volatile(\"nop; nop; nop\"); sum += fib(n);
+           COUNTERFOIL_REGION_END(\"a\"); return sum != 288; }}"
+    );
+    let program = compile("prog.c", &source, &["-O2"]);
+    let chunks = callgrind_chunks(&program);
+    // In each chunk callgrind has one request of the marker before, and the address and jump of the one behind.
+    let chunk = |label: &str| {
+        let of_label = chunks.iter().filter(|(l, _)| l == label);
+        of_label.map(|(_, count)| count - 3).sum::<u64>()
+    };
+    let (before, b, after) = (
+        chunk("counterfoil:begin:b"),
+        chunk("counterfoil:end:b"),
+        chunk("counterfoil:end:a"),
+    );
+    assert!(b > 300, "{chunks:?}");
+    assert_eq!(
+        regions(&program.run(REGIONS)),
+        [("a", 1, before + b + after), ("b", 1, b)]
+    );
+}
