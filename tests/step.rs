@@ -646,3 +646,157 @@ fn regions_are_told_to_the_control_pipe_and_wait_for_its_answer() {
     told.read_to_string(&mut text).unwrap();
     assert_eq!(text, "begin:a\nbegin:b\nend:b\nend:a\n");
 }
+
+/// Compiles a Rust program with the shim crate, and a C object to link with it if any.
+fn rust(source: &str, flags: &[&str], c_part: Option<&str>) -> Program {
+    let rustc = |arguments: &[&std::ffi::OsStr]| {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let status = Command::new(rustc)
+            .args(["--edition", "2024"])
+            .args(arguments)
+            .status();
+        assert!(status.expect("rustc is needed").success());
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim");
+    let kind = [
+        "--crate-name",
+        "counterfoil_shim",
+        "--crate-type",
+        "rlib",
+        "-O",
+        "-o",
+    ];
+    let library = at("libcounterfoil_shim.rlib");
+    let mut arguments: Vec<&std::ffi::OsStr> = kind.iter().map(std::ffi::OsStr::new).collect();
+    let crate_file = shim.join("src/lib.rs");
+    arguments.extend([library.as_os_str(), crate_file.as_os_str()]);
+    rustc(&arguments);
+    std::fs::write(at("prog.rs"), source).unwrap();
+    let (program, path, object) = (at("prog.rs"), at("prog"), at("part.o"));
+    let mut dependency = std::ffi::OsString::from("counterfoil_shim=");
+    dependency.push(&library);
+    let mut link = std::ffi::OsString::from("link-arg=");
+    link.push(&object);
+    let mut arguments: Vec<&std::ffi::OsStr> = flags.iter().map(std::ffi::OsStr::new).collect();
+    arguments.extend([
+        "--extern".as_ref(),
+        dependency.as_os_str(),
+        "-o".as_ref(),
+        path.as_os_str(),
+    ]);
+    if let Some(part) = c_part {
+        std::fs::write(at("part.c"), part).unwrap();
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O1", "-c", "-I"])
+            .arg(shim.join("include"))
+            .arg("-o")
+            .arg(&object);
+        assert!(gcc.arg(at("part.c")).status().unwrap().success());
+        arguments.extend(["-C".as_ref(), link.as_os_str()]);
+    }
+    arguments.push(program.as_os_str());
+    rustc(&arguments);
+    Program { folder, path }
+}
+
+/// A hundred rounds, 201 instructions, in Rust.
+const RUST_BURN: &str =
+    r#"unsafe { core::arch::asm!("mov ecx, 100", "2: dec ecx", "jnz 2b", out("ecx") _) }"#;
+
+#[test]
+fn regions_of_the_rust_crate_count_exactly() {
+    let source = format!(
+        "use counterfoil_shim::{{begin, end, region}};
+         fn main() {{
+           for _ in 0..2 {{ begin!(\"plain\"); {RUST_BURN}; end!(\"plain\"); }}
+           {{ let _inside = region!(\"guard\"); {RUST_BURN}; }}
+           let _ = std::panic::catch_unwind(|| {{ let _inside = region!(\"thrown\"); std::panic::resume_unwind(Box::new(())); }});
+         }}"
+    );
+    let run = rust(&source, &["-O"], None).run(REGIONS);
+    let [("guard", 1, guard), ("plain", 2, plain), ("thrown", 1, _)] = regions(&run)[..] else {
+        panic!("{:?}", run.regions)
+    };
+    assert_eq!((guard, plain), (201, 402));
+    assert_eq!(run.caveats, []);
+}
+
+#[test]
+fn c_and_rust_share_the_depth_of_their_regions() {
+    // If C did not know of the region in Rust, its end would stop the counting of the rest.
+    let source = format!(
+        "use counterfoil_shim::{{begin, end}};
+         unsafe extern \"C\" {{ fn inner(); }}
+         fn main() {{ begin!(\"outer\"); unsafe {{ inner() }}; {RUST_BURN}; end!(\"outer\"); }}"
+    );
+    let part = format!(
+        "#include <counterfoil.h>\nvoid inner(void) {{ COUNTERFOIL_REGION_BEGIN(\"inner\"); {BURN};
+           COUNTERFOIL_REGION_END(\"inner\"); }}"
+    );
+    let run = rust(&source, &["-O"], Some(&part)).run(REGIONS);
+    let [("inner", 1, 201), ("outer", 1, outer)] = regions(&run)[..] else {
+        panic!("{:?}", run.regions)
+    };
+    assert!((402..460).contains(&outer), "{outer}");
+    assert_eq!(opcode(&run, "dec"), 200);
+}
+
+/// What callgrind counts between two dumps, by the label of the second.
+fn callgrind_chunks(program: &Program) -> Vec<(String, u64)> {
+    let out = program.folder.path().join("callgrind.out");
+    let mut to = std::ffi::OsString::from("--callgrind-out-file=");
+    to.push(&out);
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args([
+        "-q",
+        "--tool=callgrind",
+        "--instr-atstart=no",
+        "--combine-dumps=yes",
+    ]);
+    let status = valgrind
+        .args([
+            "--dump-instr=yes".as_ref(),
+            to.as_os_str(),
+            program.path.as_os_str(),
+        ])
+        .status();
+    assert!(status.expect("valgrind is needed: install it").success());
+    let text = std::fs::read_to_string(out).unwrap();
+    let labels = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("desc: Trigger: "));
+    let labels = labels.map(|l| l.trim_start_matches("Client Request: ").to_owned());
+    let totals = text.lines().filter_map(|l| l.strip_prefix("totals: "));
+    labels.zip(totals.map(|t| t.parse().unwrap())).collect()
+}
+
+#[test]
+fn callgrind_counts_the_same_between_markers() {
+    let source = format!(
+        "#include <counterfoil.h>
+         __attribute__((noinline)) static int fib(int n) {{ return n < 2 ? n : fib(n - 1) + fib(n - 2); }}
+         int main(void) {{ volatile int n = 12, sum = 0;
+           COUNTERFOIL_REGION_BEGIN(\"a\"); {BURN}; COUNTERFOIL_REGION_BEGIN(\"b\"); sum += fib(n);
+           COUNTERFOIL_REGION_END(\"b\"); __asm__ volatile(\"nop; nop; nop\"); sum += fib(n);
+           COUNTERFOIL_REGION_END(\"a\"); return sum != 288; }}"
+    );
+    let program = compile("prog.c", &source, &["-O2"]);
+    let chunks = callgrind_chunks(&program);
+    // In each chunk callgrind has one request of the marker before, and the address and jump of the one behind.
+    let chunk = |label: &str| {
+        let of_label = chunks.iter().filter(|(l, _)| l == label);
+        of_label.map(|(_, count)| count - 3).sum::<u64>()
+    };
+    let (before, b, after) = (
+        chunk("counterfoil:begin:b"),
+        chunk("counterfoil:end:b"),
+        chunk("counterfoil:end:a"),
+    );
+    assert!(b > 300, "{chunks:?}");
+    assert_eq!(
+        regions(&program.run(REGIONS)),
+        [("a", 1, before + b + after), ("b", 1, b)]
+    );
+}

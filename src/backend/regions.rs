@@ -16,7 +16,8 @@
 //!
 //! # Programs marked with callgrind.h alone
 //! A chunk that ends with any other label `x` is region `x`; what was counted while instrumentation was on and ended
-//! without a label is region `instrumented`; what was counted between two TOGGLE_COLLECT is `collected`. Callgrind
+//! without a label is region `instrumented`; what was counted between two TOGGLE_COLLECT is `collected`. Their entries are the dumps, because
+//! callgrind tells no more. Callgrind
 //! itself accounts basic block by basic block: the block that a mark stands in counts behind the mark, or is lost if
 //! instrumentation stops there. The shim's markers begin a block of their own, so with them this cannot happen.
 

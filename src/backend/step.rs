@@ -15,6 +15,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod counter;
+#[cfg(target_arch = "x86_64")]
+mod slots;
+#[cfg(target_arch = "x86_64")]
+mod switches;
 
 use std::path::Path;
 

@@ -11,11 +11,12 @@ use nix::libc::user_regs_struct;
 use nix::sched::{CpuSet, sched_getaffinity};
 
 use super::super::BackendError;
-use super::super::profile::{AddressProfile, AttributionError, MemoryCode, Modules};
-use super::super::regions::{self, Chunk, ChunkEnd, MARKER_BYTES, Open, Place, Regions};
-use super::super::selftest::Machine;
+use super::super::profile::{AddressProfile, AttributionError, Modules};
+use super::super::regions::{Chunk, ChunkEnd, MARKER_BYTES, Open, Place, Regions};
+use super::slots::{Code, Kind, Reader, Slot, Sums, place};
+use super::switches::{Switches, request};
 use crate::backend::Detail;
-use crate::isa::{self, Arch, Decoder};
+use crate::isa;
 use crate::model::{Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, RegionCount};
 use crate::sys::Pid;
 use crate::sys::image::{self, Mapping};
@@ -31,44 +32,8 @@ const MAPPING_CALLS: [u64; 6] = [9, 10, 11, 30, 25, 329];
 /// `rt_sigreturn`: after it, all registers are those of the interrupted code.
 const SIGRETURN: u64 = 15;
 
-/// callgrind.h: the client requests, from VG_USERREQ_TOOL_BASE('C','T') on.
-mod request {
-    pub const DUMP: u64 = 0x4354_0000;
-    pub const ZERO: u64 = DUMP + 1;
-    pub const TOGGLE: u64 = DUMP + 2;
-    pub const DUMP_AT: u64 = DUMP + 3;
-    pub const START: u64 = DUMP + 4;
-    pub const STOP: u64 = DUMP + 5;
-}
-
 /// Longest label that is read from a program, in bytes.
 const LONGEST_LABEL_BYTES: usize = 4096;
-
-/// What an instruction does that matters to counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    /// Iterations are steps, and the pointer stays until the last one.
-    RepString,
-    SystemCall,
-    /// Stores the flags on the stack, the trap flag among them.
-    StoresFlags,
-    /// Completes with a SIGTRAP of its own.
-    Breakpoint,
-    /// The first of the five instructions of a client request.
-    Request,
-}
-
-/// The bytes at an address, what they are, and how often they ran since the last flush.
-#[derive(Clone, Debug)]
-struct Slot {
-    bytes: [u8; MARKER_BYTES],
-    length: usize,
-    kind: Kind,
-    mnemonic: usize,
-    in_marker: bool,
-    count: u64,
-}
 
 /// An instruction that a thread was set to execute.
 #[derive(Clone, Copy, Debug)]
@@ -97,35 +62,6 @@ impl Thread {
             pending: None,
             stands: None,
             request_ends: None,
-        }
-    }
-}
-
-/// Callgrind's switches.
-#[derive(Clone, Copy, Debug)]
-struct Switches {
-    instrument: bool,
-    collect: bool,
-    /// TOGGLE_COLLECT without START_INSTRUMENTATION.
-    toggled: bool,
-}
-
-impl Switches {
-    const AT_START: Switches = Switches {
-        instrument: false,
-        collect: true,
-        toggled: false,
-    };
-
-    fn counting(self) -> bool {
-        (self.instrument && self.collect) || (!self.instrument && self.toggled)
-    }
-
-    fn toggle(&mut self) {
-        if self.instrument {
-            self.collect = !self.collect;
-        } else {
-            self.toggled = !self.toggled;
         }
     }
 }
@@ -177,29 +113,12 @@ pub struct Counted {
     pub caveats: Vec<Caveat>,
 }
 
-/// Counts taken out of slots.
-#[derive(Default)]
-struct Sums {
-    instructions: u64,
-    opcodes: OpcodeMix,
-    places: Vec<(Code, u64)>,
-}
-
-/// Where an instruction was: in a file at an offset, or in memory.
-enum Code {
-    File(PathBuf, u64),
-    Memory(MemoryCode),
-}
-
 /// Counts the steps of a tree.
 pub struct Counter {
     want: Detail,
     cpu: Option<usize>,
     on_one_cpu: bool,
-    decoder: Decoder,
-    /// Every mnemonic seen, and its number.
-    mnemonics: Vec<String>,
-    numbers: HashMap<String, usize>,
+    reader: Reader,
     threads: HashMap<Pid, Thread>,
     processes: HashMap<Pid, Process>,
     rows: Vec<ProcessCount>,
@@ -224,9 +143,7 @@ impl Counter {
             want,
             cpu,
             on_one_cpu: false,
-            decoder: Decoder::new(Arch::X86_64).map_err(decoder_failed)?,
-            mnemonics: Vec::new(),
-            numbers: HashMap::new(),
+            reader: Reader::new().map_err(decoder_failed)?,
             threads: HashMap::new(),
             processes: HashMap::new(),
             rows: Vec::new(),
@@ -289,42 +206,12 @@ impl Counter {
             state.slots.insert(address, old);
             self.set_aside(process)?;
         }
-        let slot = self.decode(&bytes, length, address);
+        let slot = self.reader.decode(&bytes, length, address);
         let kind = slot.kind;
         if let Some(state) = self.processes.get_mut(&process) {
             state.slots.insert(address, slot);
         }
         Ok(kind)
-    }
-
-    fn decode(&mut self, bytes: &[u8; MARKER_BYTES], length: usize, address: u64) -> Slot {
-        let seen = bytes.get(..length).unwrap_or_default();
-        let decoded = self.decoder.decode(seen, address);
-        let mnemonic = decoded.as_ref().map_or(isa::BAD, |i| &i.mnemonic);
-        let kind = match mnemonic {
-            _ if decoded.as_ref().is_some_and(|i| i.rep_string) => Kind::RepString,
-            "syscall" | "sysenter" | "int" => Kind::SystemCall,
-            "pushf" | "pushfq" | "pushfd" => Kind::StoresFlags,
-            "int3" | "int1" => Kind::Breakpoint,
-            _ if seen.starts_with(regions::REQUEST_X86_64) => Kind::Request,
-            _ => Kind::Plain,
-        };
-        Slot {
-            bytes: *bytes,
-            length,
-            kind,
-            mnemonic: self.number(mnemonic.to_owned()),
-            in_marker: regions::in_marker(Machine::X86_64, seen),
-            count: 0,
-        }
-    }
-
-    fn number(&mut self, mnemonic: String) -> usize {
-        let mnemonics = &mut self.mnemonics;
-        *self.numbers.entry(mnemonic).or_insert_with_key(|name| {
-            mnemonics.push(name.clone());
-            mnemonics.len() - 1
-        })
     }
 
     /// Reads the mappings again if they may have changed, before their counts would go to the wrong file.
@@ -402,8 +289,7 @@ impl Counter {
         for (address, slot) in slots.iter_mut().filter(|(_, slot)| slot.count > 0) {
             let count = std::mem::take(&mut slot.count);
             sums.instructions = sums.instructions.checked_add(count).ok_or(CountOverflow)?;
-            let mnemonic = self.mnemonics.get(slot.mnemonic);
-            sums.opcodes.add(mnemonic.map_or(isa::BAD, |m| m), count)?;
+            sums.opcodes.add(self.reader.mnemonic(slot), count)?;
             if self.want.functions {
                 let code = place(state.mapping(*address), *address, slot);
                 sums.places.push((code, count));
@@ -773,25 +659,4 @@ fn decoder_failed(error: isa::DecoderError) -> BackendError {
         problem: error.to_string(),
         remedy: "report this".to_owned(),
     }
-}
-
-/// Where the instruction of a slot was.
-fn place(mapping: Option<&Mapping>, address: u64, slot: &Slot) -> Code {
-    if let Some(mapping) = mapping
-        && let Some(file) = &mapping.file
-    {
-        return Code::File(file.clone(), address - mapping.start + mapping.offset);
-    }
-    let label = mapping.map_or("", |m| m.label.as_str());
-    let bytes = slot.bytes.get(..slot.length.min(isa::LONGEST_BYTES));
-    Code::Memory(MemoryCode {
-        label: if label.is_empty() {
-            "[anonymous]"
-        } else {
-            label
-        }
-        .to_owned(),
-        address,
-        bytes: bytes.unwrap_or_default().to_vec(),
-    })
 }
