@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     }
     let Some(program) = words.first() else {
         eprintln!("usage: perf_probe -- [--regions] CMD...");
-        return ExitCode::from(2);
+        return ExitCode::from(125);
     };
     let launch = Launch {
         program: program.into(),
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::from(6)
+            ExitCode::from(125)
         }
     }
 }

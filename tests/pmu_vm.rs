@@ -16,6 +16,9 @@ use serde_json::Value;
 const COUNT: &str = "/pmu/perf_probe --";
 const COUNT_REGIONS: &str = "/pmu/perf_probe -- --regions";
 
+/// The exit code when counting itself failed.
+const COUNTING_FAILED: i32 = 125;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What one case printed, and its exit code.
@@ -38,7 +41,7 @@ enum Kind {
 
 fn main() {
     let args = Arguments::from_args();
-    let tests: [(&str, Test); 13] = [
+    let tests: [(&str, Test); 14] = [
         ("a_loop_counts_as_constructed", || program("loop")),
         ("both_halves_of_a_fork_are_counted", || program("fork")),
         ("a_program_executed_by_a_child_is_counted", || {
@@ -50,6 +53,9 @@ fn main() {
         }),
         ("programs_of_a_tree_are_counted_apart", programs_apart),
         ("regions_count_as_constructed", regions),
+        ("a_marker_counts_where_the_program_waits", || {
+            program("late")
+        }),
         ("a_program_that_enters_no_region_is_an_error", no_region),
         ("every_repeat_gives_the_same_count", repeats),
         ("groups_and_crowds_count_exactly_or_not_at_all", groups),
@@ -141,7 +147,9 @@ fn build() -> Result<PathBuf, String> {
                 .arg(examples.join(binary)),
         )?;
     }
-    for name in ["loop", "fork", "exec", "threads", "kernel", "regions"] {
+    for name in [
+        "loop", "fork", "exec", "threads", "kernel", "regions", "late",
+    ] {
         let options = ["-nostdlib", "-static", "-o"];
         compile(&options, &folder.join(name), &source(name))?;
     }
@@ -231,8 +239,9 @@ fn case(kind: Kind, name: &str) -> Result<Case, Failed> {
 
 /// The report of a case that must have counted.
 fn report(case: &Case) -> Result<Value, Failed> {
-    let line = case.output.lines().find(|line| line.starts_with('{'));
-    match line.map(serde_json::from_str) {
+    let text = case.output.find('{').zip(case.output.rfind('}'));
+    let json = text.and_then(|(first, last)| case.output.get(first..=last));
+    match json.map(serde_json::from_str) {
         Some(Ok(report)) if case.code == 0 => Ok(report),
         _ => Err(format!("no report: {case:?}").into()),
     }
@@ -248,7 +257,7 @@ fn same<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Result<(), Fai
 /// A case that must have been refused, in these words.
 fn refused(case: &Case, words: &[&str]) -> Result<(), Failed> {
     let said = words.iter().all(|word| case.output.contains(word));
-    if case.code == 6 && said {
+    if case.code == COUNTING_FAILED && said {
         return Ok(());
     }
     Err(format!("not refused with {words:?}: {case:?}").into())

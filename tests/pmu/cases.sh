@@ -14,6 +14,7 @@ case_ exec $COUNT /pmu/exec /pmu/loop
 case_ threads $COUNT /pmu/threads
 case_ kernel $COUNT /pmu/kernel
 case_ regions $COUNT_REGIONS /pmu/regions
+case_ late $COUNT_REGIONS /pmu/late
 case_ no-region $COUNT_REGIONS /pmu/loop
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	case_ repeat-threads $COUNT /pmu/threads
