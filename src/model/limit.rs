@@ -1,14 +1,30 @@
 //! How far a metric may rise before its gate fails.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Metric;
+
+/// The limit of each gated metric.
+pub type Gate = BTreeMap<Metric, Limit>;
+
+/// What holds where nothing else is said: instructions may rise by half a percent.
+pub fn default_gate() -> Gate {
+    Gate::from([(Metric::Instructions, Limit::Percent(0.5))])
+}
+
+/// A percentage has at most this many decimals, so that it can be held against counts without rounding.
+const PERCENT_DECIMALS: usize = 9;
+/// The largest percentage; with it, billionths of a percent are whole numbers below 2^53.
+const PERCENT_MOST: f64 = 1e6;
+
 /// A gate's limit, as written in a manifest. A count may always fall.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
-    /// `"0.5%"`: at most this many parts in 100 above the baseline.
+    /// `"0.5%"`: at most this many parts in 100 above the baseline; at most 1000000, with at most 9 decimals.
     Percent(f64),
     /// `"+1000"`: at most this many above the baseline.
     Absolute(u64),
@@ -19,7 +35,7 @@ pub enum Limit {
 /// A text that is not a limit.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{0}` is not a limit; write `\"0.5%\"` (above the baseline), `\"+1000\"` (above the baseline) or `\"<=1000\"` (hard ceiling)"
+    "`{0}` is not a limit; write `\"0.5%\"` (above the baseline; at most 9 decimals), `\"+1000\"` (above the baseline) or `\"<=1000\"` (hard ceiling)"
 )]
 pub struct LimitError(pub String);
 
@@ -28,10 +44,17 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Self, LimitError> {
         let bad = || LimitError(text.to_owned());
-        let count = |digits: &str| digits.trim().replace('_', "").parse().map_err(|_| bad());
+        let count = |digits: &str| {
+            let digits = digits.trim().replace('_', "");
+            let plain = digits.bytes().all(|b| b.is_ascii_digit());
+            digits.parse().ok().filter(|_| plain).ok_or_else(bad)
+        };
         if let Some(number) = text.strip_suffix('%') {
-            let percent: f64 = number.trim().parse().map_err(|_| bad())?;
-            let usable = percent.is_finite() && percent >= 0.0;
+            let digits = number.trim();
+            let percent: f64 = digits.parse().map_err(|_| bad())?;
+            let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            let decimals = digits.split_once('.').map_or(0, |(_, after)| after.len());
+            let usable = plain && decimals <= PERCENT_DECIMALS && percent <= PERCENT_MOST;
             usable.then_some(Limit::Percent(percent)).ok_or_else(bad)
         } else if let Some(digits) = text.strip_prefix('+') {
             count(digits).map(Limit::Absolute)
@@ -90,7 +113,21 @@ mod tests {
 
     #[test]
     fn refuses_what_could_be_read_two_ways() {
-        for text in ["", "5", "-1%", "NaN%", "inf%", "+-3", "%", "<=", "1e3"] {
+        for text in [
+            "",
+            "5",
+            "-1%",
+            "NaN%",
+            "inf%",
+            "+-3",
+            "%",
+            "<=",
+            "1e3",
+            "1e2%",
+            "1000001%",
+            "0.0000000001%",
+            "++1",
+        ] {
             assert_eq!(text.parse::<Limit>(), Err(LimitError(text.to_owned())));
         }
     }

@@ -226,13 +226,25 @@ impl Measurement {
     /// The count of any metric. An opcode that never ran is 0 where opcodes were counted; what was not
     /// counted, and a region that was never entered, is absent.
     pub fn value(&self, metric: &Metric) -> Option<u64> {
-        match metric {
-            Metric::Instructions => self.metrics.get(metric).copied(),
-            Metric::Opcode(mnemonic) => {
-                let mix = self.opcodes.as_ref()?;
-                Some(mix.0.get(mnemonic).copied().unwrap_or(0))
-            }
-            Metric::Region(name) => Some(self.regions.as_ref()?.get(name)?.instructions),
-        }
+        value_of(
+            &self.metrics,
+            self.opcodes.as_ref(),
+            self.regions.as_ref(),
+            metric,
+        )
+    }
+}
+
+/// Looks a metric up where it is counted.
+pub(super) fn value_of(
+    metrics: &BTreeMap<Metric, u64>,
+    opcodes: Option<&OpcodeMix>,
+    regions: Option<&BTreeMap<String, RegionCount>>,
+    metric: &Metric,
+) -> Option<u64> {
+    match metric {
+        Metric::Instructions => metrics.get(metric).copied(),
+        Metric::Opcode(mnemonic) => Some(opcodes?.0.get(mnemonic).copied().unwrap_or(0)),
+        Metric::Region(name) => Some(regions?.get(name)?.instructions),
     }
 }

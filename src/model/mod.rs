@@ -9,17 +9,21 @@ mod limit;
 mod measurement;
 mod metric;
 mod pinning;
+mod stored;
+mod tolerance;
 
 pub use comparison::{Change, Comparison, Difference, MetricChange, Verdict};
 pub use counts::{CountOverflow, FunctionCount, Functions, OpcodeMix, sum};
 pub use fingerprint::Fingerprint;
-pub use limit::{Limit, LimitError};
+pub use limit::{Gate, Limit, LimitError, default_gate};
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,
     Run, UnknownBackend,
 };
 pub use metric::{Metric, UnknownMetric};
 pub use pinning::{Pin, PinState, Pinning};
+pub use stored::{Accepted, Rest, StoredCase, StoredFunctions};
+pub use tolerance::Tolerance;
 
 /// Version of everything this program writes as JSON: reports and baselines.
 ///

@@ -1,1 +1,191 @@
+//! ELF files: identity, code by stated address, names of functions. Pure over bytes.
+//!
+//! It reads no file: the caller hands over the bytes, and looks for separate debug files where
+//! [`debug_file`] says. Addresses are those stated in the file (`svma`); turning addresses of a process
+//! into them is [`Elf::svma_of_offset`] with the process's mappings. Any bytes give an answer or an error.
 
+mod symbols;
+
+use std::path::{Path, PathBuf};
+
+use object::elf;
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Architecture, Endianness, Object, ObjectSection, ReadRef};
+
+use crate::isa::Arch;
+
+pub use symbols::{Function, Symbols, demangle};
+
+/// Why bytes cannot be used as an ELF file.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// They are no ELF file, or a damaged one.
+    #[error("read an ELF file: {0}")]
+    Damaged(#[from] object::Error),
+    /// They are for a machine without a decoder here.
+    #[error("read an ELF file: no decoder for {0:?}")]
+    Machine(Architecture),
+}
+
+/// A part of the file that is loaded into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// First address, as stated in the file.
+    pub svma: u64,
+    /// Offset of its bytes in the file.
+    pub offset: u64,
+    /// Bytes that come from the file.
+    pub len_bytes: u64,
+    /// Whether it is code.
+    pub executable: bool,
+}
+
+/// An ELF executable, shared object or debug file.
+#[derive(Clone, Debug)]
+pub struct Elf {
+    data: Vec<u8>,
+    arch: Arch,
+    build_id: Option<Vec<u8>>,
+    segments: Vec<Segment>,
+    interpreter: Option<PathBuf>,
+}
+
+impl Elf {
+    /// Reads headers only; symbols are read by [`Symbols::of`].
+    pub fn parse(data: Vec<u8>) -> Result<Elf, ObjectError> {
+        let file = object::File::parse(data.as_slice())?;
+        let arch = match file.architecture() {
+            Architecture::I386 => Arch::X86,
+            Architecture::X86_64 => Arch::X86_64,
+            Architecture::Aarch64 => Arch::Aarch64,
+            other => return Err(ObjectError::Machine(other)),
+        };
+        let build_id = file.build_id()?.map(<[u8]>::to_vec);
+        let (segments, interpreter) = match &file {
+            object::File::Elf32(file) => program_headers(file.elf_header(), file.data())?,
+            object::File::Elf64(file) => program_headers(file.elf_header(), file.data())?,
+            _ => (Vec::new(), None),
+        };
+        Ok(Elf {
+            arch,
+            build_id,
+            segments,
+            interpreter,
+            data,
+        })
+    }
+
+    /// What it is compiled for.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// The linker's identity of its contents.
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
+    }
+
+    /// The build-id as lower-case hexadecimal digits.
+    pub fn build_id_hex(&self) -> Option<String> {
+        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.build_id().map(hex)
+    }
+
+    /// The dynamic loader it asks for; absent in static executables and in most shared objects.
+    pub fn interpreter(&self) -> Option<&Path> {
+        self.interpreter.as_deref()
+    }
+
+    /// Its loaded parts, in the order of the program headers.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The stated address of what stands at `offset` of the file and is loaded as code.
+    pub fn svma_of_offset(&self, offset: u64) -> Option<u64> {
+        let code = self.segments.iter().filter(|s| s.executable);
+        code.filter_map(|s| {
+            let inside = offset
+                .checked_sub(s.offset)
+                .filter(|at| *at < s.len_bytes)?;
+            s.svma.checked_add(inside)
+        })
+        .next()
+    }
+
+    /// The bytes from stated address `svma` to the end of its segment, at most `most` of them; empty where
+    /// the file has none.
+    pub fn code(&self, svma: u64, most: usize) -> &[u8] {
+        self.segments
+            .iter()
+            .find_map(|s| self.bytes_in(s, svma))
+            .map_or(&[], |bytes| bytes.get(..most).unwrap_or(bytes))
+    }
+
+    fn bytes_in(&self, segment: &Segment, svma: u64) -> Option<&[u8]> {
+        let inside = svma
+            .checked_sub(segment.svma)
+            .filter(|at| *at < segment.len_bytes)?;
+        let start = segment.offset.checked_add(inside)?;
+        let end = segment.offset.checked_add(segment.len_bytes)?;
+        let end = end.min(self.data.len() as u64);
+        self.data
+            .get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+
+    /// The bytes of the file.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    fn file(&self) -> Result<object::File<'_>, object::Error> {
+        object::File::parse(self.data.as_slice())
+    }
+
+    /// The name its `.gnu_debuglink` gives its separate debug file.
+    pub fn debug_link(&self) -> Option<PathBuf> {
+        let (name, _) = self.file().ok()?.gnu_debuglink().ok()??;
+        Some(PathBuf::from(String::from_utf8_lossy(name).into_owned()))
+    }
+
+    /// Whether it has a symbol table of its own; a stripped file has only what the dynamic loader needs.
+    pub fn has_symbols(&self) -> bool {
+        self.file().is_ok_and(|file| {
+            file.section_by_name(".symtab")
+                .is_some_and(|s| s.size() > 0)
+        })
+    }
+}
+
+/// The loaded segments and the interpreter.
+fn program_headers<'data, Header, R>(
+    header: &Header,
+    data: R,
+) -> Result<(Vec<Segment>, Option<PathBuf>), ObjectError>
+where
+    Header: FileHeader<Endian = Endianness>,
+    R: ReadRef<'data>,
+{
+    let endian = header.endian()?;
+    let headers = header.program_headers(endian, data)?;
+    let loaded = headers.iter().filter(|h| h.p_type(endian) == elf::PT_LOAD);
+    let segments = loaded.map(|h| Segment {
+        svma: h.p_vaddr(endian).into(),
+        offset: h.p_offset(endian).into(),
+        len_bytes: h.p_filesz(endian).into(),
+        executable: h.p_flags(endian).contains(elf::PF_X),
+    });
+    let interpreter = headers.iter().find_map(|h| {
+        let path = h.interpreter(endian, data).ok()??;
+        Some(PathBuf::from(String::from_utf8_lossy(path).into_owned()))
+    });
+    Ok((segments.collect(), interpreter))
+}
+
+/// Where Linux distributions put the separate debug file of a build-id (GDB manual, "Separate Debug Files").
+pub fn debug_file(build_id: &[u8]) -> Option<PathBuf> {
+    let (first, rest) = build_id.split_first()?;
+    let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+    (!rest.is_empty())
+        .then(|| PathBuf::from(format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug")))
+}

@@ -1,1 +1,23 @@
+//! `counterfoil.toml`: which workloads there are, with which parameters, and what is asked of each.
+//!
+//! [`Manifest::find`] and [`Manifest::read`] get it from disk, [`Manifest::parse`] reads text, and
+//! [`Manifest::cases`] are the workloads with their parameters filled in; [`Selection`] picks from
+//! them. Nothing here starts a program.
 
+mod case;
+mod durations;
+mod error;
+mod manifest;
+mod params;
+mod reader;
+mod selection;
+mod template;
+mod words;
+
+pub use case::{Case, Snapshot};
+pub use error::{Problem, SuiteError};
+pub use manifest::{CommandLine, Manifest, Settings};
+pub use selection::{Selection, SelectionError};
+
+/// The file's name, in the folder that its relative paths start from.
+pub const FILE_NAME: &str = "counterfoil.toml";

@@ -1,1 +1,3 @@
+//! One workload from command to measurement.
 
+pub mod environment;

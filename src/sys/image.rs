@@ -1,7 +1,9 @@
 //! What a process has loaded, as /proc tells while it is stopped.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use nix::unistd::Pid;
@@ -10,6 +12,9 @@ use super::ptrace::Stopped;
 
 /// Sixteen fixed bytes in place of those the kernel draws at each exec (getauxval(3), AT_RANDOM).
 pub const FIXED_RANDOM: &[u8; 16] = b"counterfoiltally";
+
+/// limits.h: PATH_MAX.
+const LONGEST_PATH_BYTES: usize = 4096;
 
 /// getauxval(3): address of sixteen random bytes.
 const AT_RANDOM: u64 = 25;
@@ -63,6 +68,18 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
 /// The program a process runs, as the kernel knows it.
 pub fn executable(pid: Pid) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe"))
+}
+
+/// getauxval(3): address of the path that was given to execve.
+const AT_EXECFN: u64 = 31;
+
+/// The path that was given to exec, of a program that is stopped at its exec: a script's own, not its interpreter's.
+pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
+    let auxv = fs::read(format!("/proc/{}/auxv", process.tid()))?;
+    let address = auxv_entry(&auxv, AT_EXECFN)
+        .ok_or_else(|| io::Error::other("the kernel gave this program no AT_EXECFN"))?;
+    let path = process.read_c_string(address, LONGEST_PATH_BYTES)?;
+    Ok(PathBuf::from(OsString::from_vec(path)))
 }
 
 /// Replaces the random bytes of a program that is stopped at its exec.

@@ -5,6 +5,8 @@
 //! Nothing here decides what a count means: that is the backends' work.
 
 pub mod image;
+#[cfg(target_arch = "x86_64")]
+pub mod inject;
 pub mod machine;
 pub mod perf;
 pub mod ptrace;

@@ -104,6 +104,12 @@ impl Stopped {
         ptrace::getregs(self.tid)
     }
 
+    /// Replaces its general registers.
+    #[cfg(target_arch = "x86_64")]
+    pub fn set_registers(&self, registers: libc::user_regs_struct) -> nix::Result<()> {
+        ptrace::setregs(self.tid, registers)
+    }
+
     /// Reads its memory; the number of bytes read, fewer than asked for where the mapping ends.
     pub fn read(&self, address: u64, into: &mut [u8]) -> nix::Result<usize> {
         let remote = [RemoteIoVec {
@@ -111,6 +117,27 @@ impl Stopped {
             len: into.len(),
         }];
         process_vm_readv(self.tid, &mut [IoSliceMut::new(into)], &remote)
+    }
+
+    /// Reads up to a NUL byte, which is left out, and at most `most` bytes.
+    pub fn read_c_string(&self, address: u64, most: usize) -> nix::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        while text.len() < most {
+            let mut part = [0; 64];
+            let at = address
+                .checked_add(text.len() as u64)
+                .ok_or(Errno::EFAULT)?;
+            let got = self.read(at, &mut part)?;
+            let part = part.get(..got).filter(|p| !p.is_empty());
+            let part = part.ok_or(Errno::EFAULT)?;
+            if let Some(end) = part.iter().position(|byte| *byte == 0) {
+                text.extend(part.iter().take(end));
+                break;
+            }
+            text.extend(part);
+        }
+        text.truncate(most);
+        Ok(text)
     }
 
     /// Writes writable memory, all of `bytes` or an error.

@@ -361,6 +361,8 @@ impl<'a> Tree<'a> {
 
     fn on_end(&mut self, tid: Pid, end: End) {
         let process = self.forget(tid);
+        self.expected.remove(&tid);
+        self.orphans.remove(&tid);
         self.watcher.ended(process, tid);
         if tid == self.root {
             self.end = Some(end);
@@ -427,6 +429,16 @@ impl<'a> Tree<'a> {
         stopped.resume(pace, signal).map_err(trace)
     }
 
+    /// Goes on at the watcher's pace in the middle of a system call: the instruction is the same as before.
+    fn go_within(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+        let pace = if self.started {
+            self.watcher.pace()
+        } else {
+            Pace::Run
+        };
+        stopped.resume(pace, None).map_err(trace)
+    }
+
     /// The first stop of a new thread, a stop by job control, or the end of one.
     fn on_group_stop(&mut self, stopped: Stopped, signal: i32) -> Result<(), TreeError> {
         let tid = stopped.tid();
@@ -456,7 +468,7 @@ impl<'a> Tree<'a> {
                 self.expected.insert(child, parent);
             }
         }
-        self.go(stopped, None)
+        self.go_within(stopped)
     }
 
     fn admit(&mut self, stopped: Stopped, parent: Pid) -> Result<(), TreeError> {
@@ -506,7 +518,11 @@ impl<'a> Tree<'a> {
             match wait(-1, libc::WNOHANG) {
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
                 Ok(report) => self.handle(report)?,
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => self.threads.clear(),
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                    self.threads.clear();
+                    self.expected.clear();
+                    self.orphans.clear();
+                }
                 Err(error) => return Err(follow("wait for descendants")(error)),
             }
         }
@@ -514,7 +530,7 @@ impl<'a> Tree<'a> {
     }
 
     fn someone_lives(&self) -> bool {
-        !(self.threads.is_empty() && self.expected.is_empty())
+        !(self.threads.is_empty() && self.expected.is_empty() && self.orphans.is_empty())
     }
 
     /// Ends or lets go of whoever still lives, and notes their programs.
@@ -532,6 +548,11 @@ impl<'a> Tree<'a> {
     }
 
     fn reap(&mut self) -> Result<(), TreeError> {
+        for (_, orphan) in self.orphans.drain() {
+            let tid = orphan.tid();
+            self.threads.insert(tid, tid);
+            let _ = orphan.resume(Pace::Run, None);
+        }
         while self.someone_lives() {
             match wait(-1, 0) {
                 Ok(Some((tid, Report::Ended(end)))) => self.on_end(tid, end),
@@ -549,6 +570,9 @@ impl<'a> Tree<'a> {
 
     /// Detaches from every thread; each must be stopped for that.
     fn let_go(&mut self) -> Result<(), TreeError> {
+        for (_, orphan) in self.orphans.drain() {
+            let _ = orphan.detach(None);
+        }
         for tid in self.threads.keys() {
             let _ = nix::sys::ptrace::interrupt(*tid);
         }
@@ -556,8 +580,12 @@ impl<'a> Tree<'a> {
             match wait(-1, 0) {
                 Ok(Some((tid, Report::Ended(end)))) => self.on_end(tid, end),
                 Ok(Some((tid, Report::Stopped { signal, event }))) => {
-                    let pending = (event == 0).then_some(signal);
-                    let _ = Stopped::from_wait(tid).detach(pending);
+                    let stopped = Stopped::from_wait(tid);
+                    let ours = signal == libc::SIGTRAP
+                        && self.watcher.pace() == Pace::Step
+                        && stopped.signal_code().ok().and_then(step_trap).is_some();
+                    let pending = (event == 0 && !ours).then_some(signal);
+                    let _ = stopped.detach(pending);
                     self.expected.remove(&tid);
                     self.forget(tid);
                 }

@@ -1,0 +1,319 @@
+//! Counts by instruction address, and what they say about opcodes and functions.
+//!
+//! A backend adds up where instructions ran, by file and stated address, or by address and bytes for code that
+//! is in no file. [`Modules`] then reads each file once. Nothing is dropped: what cannot be decoded is counted
+//! as [`isa::BAD`](crate::isa::BAD) and reported as such, so that opcodes and functions always sum to the total.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::isa::{self, Arch, Decoder, Instruction};
+use crate::model::{CountOverflow, Functions, OpcodeMix, sum};
+use crate::object::{Elf, Symbols, debug_file};
+
+/// Code that stands in no file: generated at run time, or the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemoryCode {
+    /// What a report calls the place: `[vdso]`, `[anonymous]`.
+    pub label: String,
+    /// Where it was, in the process.
+    pub address: u64,
+    /// Its bytes from `address` on, at most [`isa::LONGEST_BYTES`]; empty when they could not be read.
+    pub bytes: Vec<u8>,
+}
+
+/// How often the instruction at each address was executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressProfile {
+    /// By file and address stated in it.
+    files: BTreeMap<PathBuf, HashMap<u64, u64>>,
+    memory: BTreeMap<MemoryCode, u64>,
+}
+
+impl AddressProfile {
+    /// Adds `count` executions of the instruction at `svma` of `file`.
+    pub fn add(&mut self, file: &Path, svma: u64, count: u64) -> Result<(), CountOverflow> {
+        if !self.files.contains_key(file) {
+            self.files.insert(file.to_owned(), HashMap::new());
+        }
+        let Some(counts) = self.files.get_mut(file) else {
+            return Ok(());
+        };
+        increase(counts.entry(svma).or_default(), count)
+    }
+
+    /// Adds `count` executions of an instruction that is in no file.
+    pub fn add_memory(&mut self, code: MemoryCode, count: u64) -> Result<(), CountOverflow> {
+        increase(self.memory.entry(code).or_default(), count)
+    }
+
+    /// Adds every count of `other`.
+    pub fn merge(&mut self, other: &AddressProfile) -> Result<(), CountOverflow> {
+        for (file, counts) in &other.files {
+            for (svma, count) in counts {
+                self.add(file, *svma, *count)?;
+            }
+        }
+        for (code, count) in &other.memory {
+            self.add_memory(code.clone(), *count)?;
+        }
+        Ok(())
+    }
+
+    /// All executions together.
+    pub fn total(&self) -> Result<u64, CountOverflow> {
+        let in_files = self.files.values().flat_map(HashMap::values).copied();
+        sum(in_files.chain(self.memory.values().copied()))
+    }
+
+    /// The files that code ran in, by path.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(PathBuf::as_path)
+    }
+
+    /// Decodes and names every address.
+    pub fn attribute(&self, modules: &Modules) -> Result<Attribution, AttributionError> {
+        let mut sums = Sums::default();
+        for (path, counts) in &self.files {
+            sums.add_file(path, counts, modules)?;
+        }
+        for (code, count) in &self.memory {
+            sums.add_memory(code, *count)?;
+        }
+        Ok(sums.finished)
+    }
+}
+
+fn increase(slot: &mut u64, count: u64) -> Result<(), CountOverflow> {
+    *slot = slot.checked_add(count).ok_or(CountOverflow)?;
+    Ok(())
+}
+
+/// What the counts of a profile are counts of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attribution {
+    /// By opcode; sums to the profile's total.
+    pub opcodes: OpcodeMix,
+    /// By function; sums to the profile's total.
+    pub functions: Functions,
+    /// Executions of string instructions under a `rep` prefix, as the backend counted them.
+    pub rep_strings: u64,
+    /// Executions whose bytes could not be read or decoded: they are in `opcodes` as `(bad)`.
+    pub undecoded: u64,
+    /// Files whose code or symbols could not be read, with the reason.
+    pub unreadable: BTreeMap<PathBuf, String>,
+}
+
+/// Why counts could not be attributed.
+#[derive(Debug, thiserror::Error)]
+pub enum AttributionError {
+    /// The counts themselves do not fit.
+    #[error(transparent)]
+    Overflow(#[from] CountOverflow),
+    /// Capstone failed.
+    #[error(transparent)]
+    Decoder(#[from] isa::DecoderError),
+}
+
+/// An attribution in the making.
+#[derive(Default)]
+struct Sums {
+    finished: Attribution,
+    decoders: HashMap<Arch, Decoder>,
+}
+
+impl Sums {
+    fn add_file(
+        &mut self,
+        path: &Path,
+        counts: &HashMap<u64, u64>,
+        modules: &Modules,
+    ) -> Result<(), AttributionError> {
+        let name = file_name(path);
+        let module = match modules.get(path) {
+            Ok(module) => module,
+            Err(reason) => {
+                self.finished.unreadable.insert(path.to_owned(), reason);
+                let count = sum(counts.values().copied())?;
+                return self.add_unknown(&name, &format!("[{name}]"), count);
+            }
+        };
+        let mut by_function: HashMap<String, u64> = HashMap::new();
+        for (svma, count) in counts {
+            let code = module.elf.code(*svma, isa::LONGEST_BYTES);
+            self.add_opcode(module.elf.arch(), code, *svma, *count)?;
+            let function = module.function(&name, *svma);
+            increase(by_function.entry(function).or_default(), *count)?;
+        }
+        for (function, count) in by_function {
+            self.finished
+                .functions
+                .add(&name, &module.demangled(function), count)?;
+        }
+        Ok(())
+    }
+
+    fn add_memory(&mut self, code: &MemoryCode, count: u64) -> Result<(), AttributionError> {
+        let function = format!("[{}]", code.label.trim_matches(['[', ']']));
+        self.finished.functions.add(&function, &function, count)?;
+        match Arch::native() {
+            Some(arch) => self.add_opcode(arch, &code.bytes, code.address, count),
+            None => self.add_opcode(Arch::X86_64, &[], code.address, count),
+        }
+    }
+
+    fn add_unknown(
+        &mut self,
+        module: &str,
+        function: &str,
+        count: u64,
+    ) -> Result<(), AttributionError> {
+        self.finished.functions.add(module, function, count)?;
+        self.finished.opcodes.add(isa::BAD, count)?;
+        increase(&mut self.finished.undecoded, count)?;
+        Ok(())
+    }
+
+    fn add_opcode(
+        &mut self,
+        arch: Arch,
+        code: &[u8],
+        address: u64,
+        count: u64,
+    ) -> Result<(), AttributionError> {
+        let instruction = self.decoder(arch)?.decode(code, address);
+        let mnemonic = instruction.as_ref().map_or(isa::BAD, |i| &i.mnemonic);
+        self.finished.opcodes.add(mnemonic, count)?;
+        if mnemonic == isa::BAD {
+            increase(&mut self.finished.undecoded, count)?;
+        }
+        if matches!(
+            &instruction,
+            Some(Instruction {
+                rep_string: true,
+                ..
+            })
+        ) {
+            increase(&mut self.finished.rep_strings, count)?;
+        }
+        Ok(())
+    }
+
+    fn decoder(&mut self, arch: Arch) -> Result<&Decoder, isa::DecoderError> {
+        use std::collections::hash_map::Entry;
+        match self.decoders.entry(arch) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => Ok(new.insert(Decoder::new(arch)?)),
+        }
+    }
+}
+
+/// A file's name without its folder.
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// An ELF file with its symbols, read once.
+#[derive(Debug)]
+pub struct Module {
+    /// Its code.
+    pub elf: Elf,
+    /// Its functions, those of its separate debug file among them.
+    pub symbols: Symbols,
+}
+
+impl Module {
+    fn read(path: &Path) -> Result<Module, String> {
+        let elf = read_elf(path)?;
+        let symbols = Symbols::of(&elf).map_err(|error| error.to_string())?;
+        if elf.has_symbols() {
+            return Ok(Module { elf, symbols });
+        }
+        let debug = elf.build_id().and_then(debug_file);
+        let more = debug
+            .and_then(|path| read_elf(&path).ok())
+            .filter(|debug| debug.build_id() == elf.build_id())
+            .and_then(|debug| Symbols::of(&debug).ok());
+        let symbols = match more {
+            Some(more) => more.merged(symbols),
+            None => symbols,
+        };
+        Ok(Module { elf, symbols })
+    }
+
+    /// The linkage name at `svma`, or where the stretch without a name begins.
+    fn function(&self, module: &str, svma: u64) -> String {
+        match self.symbols.at(svma) {
+            Some(function) => function.linkage_name.clone(),
+            None => format!("[{module}+{:#x}]", self.unnamed_start(svma)),
+        }
+    }
+
+    fn unnamed_start(&self, svma: u64) -> u64 {
+        let segments = self.elf.segments().iter().map(|s| s.svma);
+        let start = segments.filter(|start| *start <= svma).max().unwrap_or(0);
+        self.symbols
+            .end_before(svma)
+            .map_or(start, |end| end.max(start))
+    }
+
+    fn demangled(&self, linkage_name: String) -> String {
+        crate::object::demangle(&linkage_name)
+    }
+}
+
+fn read_elf(path: &Path) -> Result<Elf, String> {
+    let data = fs::read(path).map_err(|error| error.to_string())?;
+    Elf::parse(data).map_err(|error| error.to_string())
+}
+
+/// Which file stood at a path: it may be built anew between two runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size_bytes: u64,
+    modified: (i64, i64),
+}
+
+impl From<Metadata> for Version {
+    fn from(metadata: Metadata) -> Version {
+        Version {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size_bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// A file that was read, or why it could not be.
+type Answer = Result<Arc<Module>, String>;
+
+/// The files code ran in, each read once for as long as it does not change.
+#[derive(Debug, Default)]
+pub struct Modules {
+    known: Mutex<HashMap<PathBuf, (Version, Answer)>>,
+}
+
+impl Modules {
+    /// The module at `path`, or why it cannot be read.
+    pub fn get(&self, path: &Path) -> Result<Arc<Module>, String> {
+        let version = fs::metadata(path)
+            .map_err(|error| error.to_string())?
+            .into();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((read, answer)) = known.get(path)
+            && *read == version
+        {
+            return answer.clone();
+        }
+        let answer = Module::read(path).map(Arc::new);
+        known.insert(path.to_owned(), (version, answer.clone()));
+        answer
+    }
+}

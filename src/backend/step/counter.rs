@@ -1,0 +1,797 @@
+//! What the single steps of a tree add up to.
+//!
+//! [`Counter`] is told every step by `sys::tree`. It looks at the bytes before a step and at the instruction
+//! pointer after it, and keeps counts by address in each process until the process is done.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::PathBuf;
+
+use nix::libc::user_regs_struct;
+use nix::sched::{CpuSet, sched_getaffinity};
+
+use super::super::BackendError;
+use super::super::profile::{AddressProfile, AttributionError, MemoryCode, Modules};
+use super::super::regions::{self, Chunk, ChunkEnd, MARKER_BYTES, Open, Place, Regions};
+use super::super::selftest::Machine;
+use crate::backend::Detail;
+use crate::isa::{self, Arch, Decoder};
+use crate::model::{Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, RegionCount};
+use crate::sys::Pid;
+use crate::sys::image::{self, Mapping};
+use crate::sys::ptrace::{Pace, Stopped};
+use crate::sys::tree::{Trap, Watcher};
+
+/// The trap flag in RFLAGS (Intel SDM volume 1, section 3.4.3.3).
+const TRAP_FLAG: u64 = 1 << 8;
+
+/// System calls that change what is mapped executable: mmap, mprotect, munmap, shmat, mremap, pkey_mprotect.
+const MAPPING_CALLS: [u64; 6] = [9, 10, 11, 30, 25, 329];
+
+/// `rt_sigreturn`: after it, all registers are those of the interrupted code.
+const SIGRETURN: u64 = 15;
+
+/// callgrind.h: the client requests, from VG_USERREQ_TOOL_BASE('C','T') on.
+mod request {
+    pub const DUMP: u64 = 0x4354_0000;
+    pub const ZERO: u64 = DUMP + 1;
+    pub const TOGGLE: u64 = DUMP + 2;
+    pub const DUMP_AT: u64 = DUMP + 3;
+    pub const START: u64 = DUMP + 4;
+    pub const STOP: u64 = DUMP + 5;
+}
+
+/// Longest label that is read from a program, in bytes.
+const LONGEST_LABEL_BYTES: usize = 4096;
+
+/// What an instruction does that matters to counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    /// Iterations are steps, and the pointer stays until the last one.
+    RepString,
+    SystemCall,
+    /// Stores the flags on the stack, the trap flag among them.
+    StoresFlags,
+    /// Completes with a SIGTRAP of its own.
+    Breakpoint,
+    /// The first of the five instructions of a client request.
+    Request,
+}
+
+/// The bytes at an address, what they are, and how often they ran since the last flush.
+#[derive(Clone, Debug)]
+struct Slot {
+    bytes: [u8; MARKER_BYTES],
+    length: usize,
+    kind: Kind,
+    mnemonic: usize,
+    in_marker: bool,
+    count: u64,
+}
+
+/// An instruction that a thread was set to execute.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    address: u64,
+    kind: Kind,
+    /// The system call's number, where it is one.
+    call: u64,
+}
+
+/// One thread of the tree.
+#[derive(Clone, Copy, Debug)]
+struct Thread {
+    process: Pid,
+    pending: Option<Pending>,
+    /// Where it stands, if nothing happened since it was asked.
+    stands: Option<u64>,
+    /// Where the client request ends that it has begun.
+    request_ends: Option<u64>,
+}
+
+impl Thread {
+    fn of(process: Pid) -> Thread {
+        Thread {
+            process,
+            pending: None,
+            stands: None,
+            request_ends: None,
+        }
+    }
+}
+
+/// Callgrind's switches.
+#[derive(Clone, Copy, Debug)]
+struct Switches {
+    instrument: bool,
+    collect: bool,
+    /// TOGGLE_COLLECT without START_INSTRUMENTATION.
+    toggled: bool,
+}
+
+impl Switches {
+    const AT_START: Switches = Switches {
+        instrument: false,
+        collect: true,
+        toggled: false,
+    };
+
+    fn counting(self) -> bool {
+        (self.instrument && self.collect) || (!self.instrument && self.toggled)
+    }
+
+    fn toggle(&mut self) {
+        if self.instrument {
+            self.collect = !self.collect;
+        } else {
+            self.toggled = !self.toggled;
+        }
+    }
+}
+
+/// One program in one process.
+struct Process {
+    row: usize,
+    slots: HashMap<u64, Slot>,
+    /// Counts of this chunk whose slots are gone.
+    aside: Sums,
+    mappings: Vec<Mapping>,
+    /// Whether `mappings` may have changed.
+    stale: bool,
+    switches: Switches,
+    /// Whether the current chunk owes its counts to TOGGLE_COLLECT alone.
+    collected: bool,
+    open: Open,
+}
+
+impl Process {
+    fn new(row: usize, switches: Switches, open: Open) -> Process {
+        Process {
+            row,
+            slots: HashMap::new(),
+            aside: Sums::default(),
+            mappings: Vec::new(),
+            stale: true,
+            switches,
+            collected: switches.toggled,
+            open,
+        }
+    }
+
+    fn mapping(&self, address: u64) -> Option<&Mapping> {
+        self.mappings
+            .iter()
+            .find(|m| m.start <= address && address < m.end)
+    }
+}
+
+/// Everything that was counted.
+pub struct Counted {
+    pub instructions: u64,
+    pub opcodes: Option<OpcodeMix>,
+    pub functions: Option<Functions>,
+    pub regions: Option<BTreeMap<String, RegionCount>>,
+    pub processes: Vec<ProcessCount>,
+    pub modules: Vec<PathBuf>,
+    pub caveats: Vec<Caveat>,
+}
+
+/// Counts taken out of slots.
+#[derive(Default)]
+struct Sums {
+    instructions: u64,
+    opcodes: OpcodeMix,
+    places: Vec<(Code, u64)>,
+}
+
+/// Where an instruction was: in a file at an offset, or in memory.
+enum Code {
+    File(PathBuf, u64),
+    Memory(MemoryCode),
+}
+
+/// Counts the steps of a tree.
+pub struct Counter {
+    want: Detail,
+    cpu: Option<usize>,
+    on_one_cpu: bool,
+    decoder: Decoder,
+    /// Every mnemonic seen, and its number.
+    mnemonics: Vec<String>,
+    numbers: HashMap<String, usize>,
+    threads: HashMap<Pid, Thread>,
+    processes: HashMap<Pid, Process>,
+    rows: Vec<ProcessCount>,
+    opcodes: OpcodeMix,
+    /// Counts by file and offset in the file: inside regions, where those were asked for.
+    offsets: HashMap<PathBuf, HashMap<u64, u64>>,
+    memory: AddressProfile,
+    /// The same for chunks of which it is not known yet whether they are inside.
+    unnamed: Vec<(Code, u64)>,
+    modules: BTreeSet<PathBuf>,
+    regions: Regions,
+    /// Steps whose instruction was not known before.
+    unseen: u64,
+    /// A mistake that the event loop cannot carry.
+    failure: Option<CountOverflow>,
+}
+
+impl Counter {
+    /// A counter for a tree that shall be confined to `cpu`, if any.
+    pub fn new(want: Detail, cpu: Option<usize>) -> Result<Counter, BackendError> {
+        Ok(Counter {
+            want,
+            cpu,
+            on_one_cpu: false,
+            decoder: Decoder::new(Arch::X86_64).map_err(decoder_failed)?,
+            mnemonics: Vec::new(),
+            numbers: HashMap::new(),
+            threads: HashMap::new(),
+            processes: HashMap::new(),
+            rows: Vec::new(),
+            opcodes: OpcodeMix::default(),
+            offsets: HashMap::new(),
+            memory: AddressProfile::default(),
+            unnamed: Vec::new(),
+            modules: BTreeSet::new(),
+            regions: Regions::default(),
+            unseen: 0,
+            failure: None,
+        })
+    }
+
+    /// An error that ended the count before its time.
+    pub fn failure(&self) -> Result<(), CountOverflow> {
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether the root was confined to the CPU that was asked for.
+    pub fn on_one_cpu(&self) -> bool {
+        self.on_one_cpu
+    }
+
+    /// Carries an overflow past the event loop.
+    fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
+        result.map_err(|overflow| {
+            self.failure = Some(overflow);
+            io::Error::other(overflow)
+        })
+    }
+
+    fn new_row(&mut self, parent: Option<usize>, program: String) -> usize {
+        let index = self.rows.len();
+        self.rows.push(ProcessCount {
+            index,
+            parent,
+            program,
+            instructions: (!self.want.regions).then_some(0),
+        });
+        index
+    }
+
+    /// The instruction at `address` of a stopped thread: from the slot, or decoded anew if the bytes changed.
+    fn look(&mut self, process: Pid, stopped: &Stopped, address: u64) -> io::Result<Kind> {
+        let mut bytes = [0; MARKER_BYTES];
+        let length = stopped.read(address, &mut bytes).unwrap_or(0);
+        self.refresh_mappings(process)?;
+        let Some(state) = self.processes.get_mut(&process) else {
+            return Ok(Kind::Plain);
+        };
+        if let Some(slot) = state.slots.get(&address)
+            && slot.bytes == bytes
+            && slot.length == length
+        {
+            return Ok(slot.kind);
+        }
+        let old = state.slots.remove(&address);
+        if let Some(old) = old.filter(|slot| slot.count > 0) {
+            state.slots.insert(address, old);
+            self.set_aside(process)?;
+        }
+        let slot = self.decode(&bytes, length, address);
+        let kind = slot.kind;
+        if let Some(state) = self.processes.get_mut(&process) {
+            state.slots.insert(address, slot);
+        }
+        Ok(kind)
+    }
+
+    fn decode(&mut self, bytes: &[u8; MARKER_BYTES], length: usize, address: u64) -> Slot {
+        let seen = bytes.get(..length).unwrap_or_default();
+        let decoded = self.decoder.decode(seen, address);
+        let mnemonic = decoded.as_ref().map_or(isa::BAD, |i| &i.mnemonic);
+        let kind = match mnemonic {
+            _ if decoded.as_ref().is_some_and(|i| i.rep_string) => Kind::RepString,
+            "syscall" | "sysenter" | "int" => Kind::SystemCall,
+            "pushf" | "pushfq" | "pushfd" => Kind::StoresFlags,
+            "int3" | "int1" => Kind::Breakpoint,
+            _ if seen.starts_with(regions::REQUEST_X86_64) => Kind::Request,
+            _ => Kind::Plain,
+        };
+        Slot {
+            bytes: *bytes,
+            length,
+            kind,
+            mnemonic: self.number(mnemonic.to_owned()),
+            in_marker: regions::in_marker(Machine::X86_64, seen),
+            count: 0,
+        }
+    }
+
+    fn number(&mut self, mnemonic: String) -> usize {
+        let mnemonics = &mut self.mnemonics;
+        *self.numbers.entry(mnemonic).or_insert_with_key(|name| {
+            mnemonics.push(name.clone());
+            mnemonics.len() - 1
+        })
+    }
+
+    /// Reads the mappings again if they may have changed, before their counts would go to the wrong file.
+    fn refresh_mappings(&mut self, process: Pid) -> io::Result<()> {
+        if !self.processes.get(&process).is_some_and(|p| p.stale) {
+            return Ok(());
+        }
+        let mappings = image::executable_mappings(process)?;
+        self.modules
+            .extend(mappings.iter().filter_map(|m| m.file.clone()));
+        if self
+            .processes
+            .get(&process)
+            .is_some_and(|p| p.mappings != mappings)
+        {
+            self.set_aside(process)?;
+        }
+        if let Some(state) = self.processes.get_mut(&process) {
+            state.mappings = mappings;
+            state.stale = false;
+        }
+        Ok(())
+    }
+
+    /// Forgets all slots of a process, whose code may change; their counts are kept.
+    fn set_aside(&mut self, process: Pid) -> io::Result<()> {
+        let result = self.take(process);
+        let taken = result.map(|sums| {
+            if let Some(state) = self.processes.get_mut(&process) {
+                state.aside = sums;
+                state.slots.clear();
+            }
+        });
+        self.keep(taken)
+    }
+
+    /// An instruction at `address` of a thread of `process` is complete.
+    fn completed(&mut self, tid: Pid, process: Pid, done: Pending) -> io::Result<()> {
+        let regions = self.want.regions;
+        let thread = self.thread(tid);
+        let ends_request = thread.request_ends == Some(done.address);
+        if done.kind == Kind::Request {
+            thread.request_ends = done.address.checked_add(16);
+        } else if ends_request {
+            thread.request_ends = None;
+        }
+        let Some(state) = self.processes.get_mut(&process) else {
+            return Ok(());
+        };
+        if MAPPING_CALLS.contains(&done.call) && done.kind == Kind::SystemCall {
+            state.stale = true;
+        }
+        if regions && (ends_request || !state.switches.counting()) {
+            return Ok(());
+        }
+        if let Some(slot) = state.slots.get_mut(&done.address)
+            && !(regions && slot.in_marker)
+        {
+            let count = slot.count.checked_add(1).ok_or(CountOverflow);
+            match count {
+                Ok(count) => slot.count = count,
+                Err(overflow) => return self.keep(Err(overflow)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all counts out of the slots of a process.
+    fn take(&mut self, process: Pid) -> Result<Sums, CountOverflow> {
+        let Some(state) = self.processes.get_mut(&process) else {
+            return Ok(Sums::default());
+        };
+        let mut sums = std::mem::take(&mut state.aside);
+        let mut slots = std::mem::take(&mut state.slots);
+        for (address, slot) in slots.iter_mut().filter(|(_, slot)| slot.count > 0) {
+            let count = std::mem::take(&mut slot.count);
+            sums.instructions = sums.instructions.checked_add(count).ok_or(CountOverflow)?;
+            let mnemonic = self.mnemonics.get(slot.mnemonic);
+            sums.opcodes.add(mnemonic.map_or(isa::BAD, |m| m), count)?;
+            if self.want.functions {
+                let code = place(state.mapping(*address), *address, slot);
+                sums.places.push((code, count));
+            }
+        }
+        state.slots = slots;
+        Ok(sums)
+    }
+
+    /// Adds up what was counted since the last mark. Without `end`, the chunk is not over.
+    fn end_chunk(&mut self, process: Pid, end: Option<ChunkEnd>) -> Result<(), CountOverflow> {
+        let sums = self.take(process)?;
+        if !self.want.regions {
+            return self.add_plain(process, sums);
+        }
+        let Some(state) = self.processes.get_mut(&process) else {
+            return Ok(());
+        };
+        let end = end.unwrap_or(if state.collected {
+            ChunkEnd::Collected
+        } else {
+            ChunkEnd::Instrumented
+        });
+        let chunk = Chunk {
+            end,
+            instructions: sums.instructions,
+            opcodes: self.want.opcodes.then_some(sums.opcodes),
+            functions: None,
+        };
+        match self.regions.chunk(&mut state.open, &chunk)? {
+            Place::Inside => self.add_places(sums.places),
+            Place::Unnamed => {
+                self.unnamed.extend(sums.places);
+                Ok(())
+            }
+            Place::Outside => Ok(()),
+        }
+    }
+
+    fn add_plain(&mut self, process: Pid, sums: Sums) -> Result<(), CountOverflow> {
+        let row = self.processes.get(&process).map(|state| state.row);
+        if let Some(row) = row.and_then(|row| self.rows.get_mut(row)) {
+            let count = row.instructions.unwrap_or(0);
+            row.instructions = Some(count.checked_add(sums.instructions).ok_or(CountOverflow)?);
+        }
+        self.opcodes.merge(&sums.opcodes)?;
+        self.add_places(sums.places)
+    }
+
+    fn add_places(&mut self, places: Vec<(Code, u64)>) -> Result<(), CountOverflow> {
+        for (code, count) in places {
+            match code {
+                Code::Memory(code) => self.memory.add_memory(code, count)?,
+                Code::File(path, offset) => {
+                    let counts = self.offsets.entry(path).or_default();
+                    let slot = counts.entry(offset).or_default();
+                    *slot = slot.checked_add(count).ok_or(CountOverflow)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A client request was executed: its array is at `address`.
+    fn request(&mut self, process: Pid, stopped: &Stopped, address: u64) -> io::Result<()> {
+        let mut words = [0; 16];
+        if stopped.read(address, &mut words).unwrap_or(0) < words.len() {
+            return Ok(());
+        }
+        let (code, argument) = words.split_at(8);
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+        let (code, argument) = (word(code), word(argument));
+        let end = match code {
+            request::DUMP => None,
+            request::DUMP_AT => {
+                let label = stopped.read_c_string(argument, LONGEST_LABEL_BYTES)?;
+                Some(ChunkEnd::Label(
+                    String::from_utf8_lossy(&label).into_owned(),
+                ))
+            }
+            _ => return self.switch(process, code),
+        };
+        let result = self.end_chunk(process, end);
+        self.keep(result)
+    }
+
+    /// A request that ends no chunk.
+    fn switch(&mut self, process: Pid, code: u64) -> io::Result<()> {
+        let Some(state) = self.processes.get_mut(&process) else {
+            return Ok(());
+        };
+        match code {
+            request::START => state.switches.instrument = true,
+            request::STOP => state.switches.instrument = false,
+            request::TOGGLE => state.switches.toggle(),
+            request::ZERO => {
+                state.aside = Sums::default();
+                state.slots.values_mut().for_each(|slot| slot.count = 0);
+            }
+            _ => {}
+        }
+        state.collected = match (state.switches.instrument, state.switches.toggled) {
+            (true, _) => false,
+            (false, true) => true,
+            (false, false) => state.collected,
+        };
+        Ok(())
+    }
+
+    /// A program is over: its process ends or executes another.
+    fn program_over(&mut self, process: Pid) -> Result<(), CountOverflow> {
+        self.end_chunk(process, None)?;
+        if let Some(state) = self.processes.remove(&process) {
+            self.regions.program_ended(state.open);
+        }
+        Ok(())
+    }
+
+    /// All counts, opcodes and functions resolved.
+    pub fn finish(mut self, modules: &Modules) -> Result<Counted, BackendError> {
+        let left: Vec<Pid> = self.processes.keys().copied().collect();
+        for process in left {
+            self.program_over(process)?;
+        }
+        let mut caveats = Vec::new();
+        let (mut instructions, mut regions) = (None, None);
+        if self.want.regions {
+            let marked = std::mem::take(&mut self.regions).finish()?;
+            if marked.unnamed_inside {
+                let unnamed = std::mem::take(&mut self.unnamed);
+                self.add_places(unnamed)?;
+            }
+            self.opcodes = marked.opcodes.unwrap_or_default();
+            instructions = Some(marked.instructions);
+            regions = Some(marked.regions);
+            caveats = marked.caveats;
+        }
+        let in_rows = self.rows.iter().filter_map(|row| row.instructions);
+        let instructions = match instructions {
+            Some(instructions) => instructions,
+            None => crate::model::sum(in_rows)?,
+        };
+        if self.unseen > 0 {
+            let text = format!(
+                "{} steps of unknown instructions are not in the count",
+                self.unseen
+            );
+            caveats.push(Caveat::Other { text });
+        }
+        let functions = match self.want.functions {
+            true => Some(self.functions(modules)?),
+            false => None,
+        };
+        Ok(Counted {
+            instructions,
+            opcodes: self.want.opcodes.then_some(self.opcodes),
+            functions,
+            regions,
+            processes: self.rows,
+            modules: self.modules.into_iter().collect(),
+            caveats,
+        })
+    }
+
+    fn functions(&mut self, modules: &Modules) -> Result<Functions, BackendError> {
+        let mut profile = std::mem::take(&mut self.memory);
+        for (path, counts) in std::mem::take(&mut self.offsets) {
+            let module = modules.get(&path).ok();
+            for (offset, count) in counts {
+                let svma = module.as_ref().and_then(|m| m.elf.svma_of_offset(offset));
+                profile.add(&path, svma.unwrap_or(offset), count)?;
+            }
+        }
+        let attribution = profile.attribute(modules).map_err(|error| match error {
+            AttributionError::Overflow(overflow) => BackendError::Overflow(overflow),
+            AttributionError::Decoder(error) => decoder_failed(error),
+        })?;
+        Ok(attribution.functions)
+    }
+
+    fn thread(&mut self, tid: Pid) -> &mut Thread {
+        self.threads.entry(tid).or_insert(Thread::of(tid))
+    }
+
+    /// The trap flag that `pushf` has just stored is ours: takes it out.
+    fn hide_trap_flag(stopped: &Stopped, stack: u64) -> io::Result<()> {
+        let mut flags = [0; 2];
+        stopped.read(stack, &mut flags)?;
+        let hidden = u16::from_le_bytes(flags) & !(TRAP_FLAG as u16);
+        Ok(stopped.write(stack, &hidden.to_le_bytes())?)
+    }
+
+    /// What follows from an instruction apart from its count.
+    fn consequences(
+        &mut self,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+        done: Pending,
+    ) -> io::Result<()> {
+        let thread = *self.thread(stopped.tid());
+        if done.kind == Kind::StoresFlags {
+            Self::hide_trap_flag(stopped, registers.rsp)?;
+        }
+        if self.want.regions && thread.request_ends == Some(done.address) {
+            self.request(thread.process, stopped, registers.rax)?;
+        }
+        Ok(())
+    }
+
+    /// `syscall` has left our trap flag in r11 (Intel SDM volume 2, SYSCALL): takes it out.
+    fn hide_in_r11(
+        stopped: &Stopped,
+        mut registers: user_regs_struct,
+        done: Pending,
+    ) -> io::Result<()> {
+        if done.call != SIGRETURN && registers.r11 & TRAP_FLAG != 0 {
+            registers.r11 &= !TRAP_FLAG;
+            stopped.set_registers(registers)?;
+        }
+        Ok(())
+    }
+
+    fn begin_program(&mut self, stopped: &Stopped, former: Pid) -> io::Result<()> {
+        let pid = stopped.tid();
+        if let Some(exec) = self.thread(former).pending.take() {
+            self.completed(former, pid, exec)?;
+        }
+        let parent = self.processes.get(&pid).map(|state| state.row);
+        let result = self.program_over(pid);
+        self.keep(result)?;
+        self.threads.retain(|_, thread| thread.process != pid);
+        let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
+        let program = path.map_or_else(|_| "?".to_owned(), |p| p.display().to_string());
+        let row = self.new_row(parent, program);
+        let state = Process::new(row, Switches::AT_START, Open::default());
+        self.processes.insert(pid, state);
+        self.threads.insert(pid, Thread::of(pid));
+        if parent.is_none()
+            && let Some(cpu) = self.cpu
+        {
+            self.on_one_cpu = confined(pid, cpu)?;
+        }
+        Ok(())
+    }
+}
+
+impl Watcher for Counter {
+    fn pace(&self) -> Pace {
+        Pace::Step
+    }
+
+    fn program(&mut self, stopped: &Stopped, former: Pid) -> io::Result<()> {
+        self.begin_program(stopped, former)
+    }
+
+    fn process(&mut self, parent: Pid, child: &Stopped) -> io::Result<()> {
+        let pid = child.tid();
+        let (row, switches, open) = match self.processes.get(&parent) {
+            Some(state) => (Some(state.row), state.switches, state.open.forked()),
+            None => (None, Switches::AT_START, Open::default()),
+        };
+        let program = row.and_then(|row| self.rows.get(row));
+        let program = program.map_or_else(|| "?".to_owned(), |row| row.program.clone());
+        let row = self.new_row(row, program);
+        self.processes
+            .insert(pid, Process::new(row, switches, open));
+        self.threads.insert(pid, Thread::of(pid));
+        Ok(())
+    }
+
+    fn thread(&mut self, process: Pid, tid: Pid) {
+        self.threads.insert(tid, Thread::of(process));
+    }
+
+    fn stepping(&mut self, stopped: &Stopped, _signal: Option<i32>) -> io::Result<()> {
+        let tid = stopped.tid();
+        let thread = self.thread(tid);
+        let (process, before) = (thread.process, thread.pending.take());
+        let address = match thread.stands.take() {
+            Some(address) => address,
+            None => stopped.registers()?.rip,
+        };
+        if let Some(before) = before
+            && before.kind == Kind::Breakpoint
+            && before.address != address
+        {
+            self.completed(tid, process, before)?;
+        }
+        let kind = self.look(process, stopped, address)?;
+        let call = match kind {
+            Kind::SystemCall => stopped.registers()?.rax,
+            _ => 0,
+        };
+        self.thread(tid).pending = Some(Pending {
+            address,
+            kind,
+            call,
+        });
+        Ok(())
+    }
+
+    fn stepped(&mut self, stopped: &Stopped, trap: Trap) -> io::Result<()> {
+        let tid = stopped.tid();
+        let registers = stopped.registers()?;
+        let address = registers.rip;
+        let thread = self.thread(tid);
+        let process = thread.process;
+        thread.stands = Some(address);
+        let pending = thread.pending.take();
+        match (trap, pending) {
+            (Trap::Handler, _) | (Trap::SystemCall, None) => Ok(()),
+            (Trap::Instruction, None) => {
+                self.unseen = self.unseen.saturating_add(1);
+                Ok(())
+            }
+            (Trap::Instruction, Some(done)) => {
+                if done.kind == Kind::RepString && done.address == address {
+                    return Ok(());
+                }
+                self.consequences(stopped, &registers, done)?;
+                self.completed(tid, process, done)
+            }
+            // A report of a call that was not stepped into: after an exec, or in a new child.
+            (Trap::SystemCall, Some(done))
+                if done.kind != Kind::SystemCall || done.address == address =>
+            {
+                Ok(())
+            }
+            (Trap::SystemCall, Some(done)) => {
+                Self::hide_in_r11(stopped, registers, done)?;
+                self.completed(tid, process, done)
+            }
+        }
+    }
+
+    fn ending(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        let tid = stopped.tid();
+        let Some(last) = self.thread(tid).pending.take() else {
+            return Ok(());
+        };
+        if stopped.registers()?.rip == last.address {
+            return Ok(());
+        }
+        self.completed(tid, process, last)
+    }
+
+    fn ended(&mut self, process: Pid, tid: Pid) {
+        self.threads.remove(&tid);
+        if tid == process
+            && let Err(overflow) = self.program_over(process)
+        {
+            self.failure = Some(overflow);
+        }
+    }
+}
+
+/// Whether a process may run on `cpu` only.
+fn confined(pid: Pid, cpu: usize) -> io::Result<bool> {
+    let set = sched_getaffinity(pid)?;
+    let allowed = |cpu| set.is_set(cpu).unwrap_or(false);
+    Ok(allowed(cpu) && (0..CpuSet::count()).filter(|c| allowed(*c)).count() == 1)
+}
+
+fn decoder_failed(error: isa::DecoderError) -> BackendError {
+    BackendError::Tool {
+        tool: "capstone",
+        problem: error.to_string(),
+        remedy: "report this".to_owned(),
+    }
+}
+
+/// Where the instruction of a slot was.
+fn place(mapping: Option<&Mapping>, address: u64, slot: &Slot) -> Code {
+    if let Some(mapping) = mapping
+        && let Some(file) = &mapping.file
+    {
+        return Code::File(file.clone(), address - mapping.start + mapping.offset);
+    }
+    let label = mapping.map_or("", |m| m.label.as_str());
+    let bytes = slot.bytes.get(..slot.length.min(isa::LONGEST_BYTES));
+    Code::Memory(MemoryCode {
+        label: if label.is_empty() {
+            "[anonymous]"
+        } else {
+            label
+        }
+        .to_owned(),
+        address,
+        bytes: bytes.unwrap_or_default().to_vec(),
+    })
+}

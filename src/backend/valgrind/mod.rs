@@ -1,0 +1,118 @@
+//! Valgrind's cachegrind and callgrind.
+//!
+//! # What a process's count holds
+//! Valgrind counts one process from the first instruction of its dynamic loader to its end, all threads together,
+//! and each iteration of a `rep` string instruction. It loads one small library of its own into every process
+//! (`vgpreload_core`), which the loader's work for it is counted with. The CPU it shows to the program is its own
+//! version of the host's.
+//!
+//! # Trees
+//! Two things go wrong with processes when out files are simply added up, and both are dealt with:
+//! - A forked child inherits its parent's counts and writes them again: [`snapshot`] takes them off exactly.
+//! - A process that execs loses what it had counted: the execs are counted and named in a caveat.
+//!
+//! A process that is killed by SIGKILL writes nothing; a caveat names it.
+
+mod cachegrind;
+pub mod cachegrind_out;
+mod callgrind;
+pub mod callgrind_out;
+mod family;
+mod format;
+mod launch;
+mod run;
+#[cfg(target_arch = "x86_64")]
+mod snapshot;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use self::family::Member;
+use super::{Backend, BackendError, Detail, Ready, Unavailable};
+use crate::model::{Outcome, ProcessCount};
+use crate::sys::spawn::Launch;
+
+pub use cachegrind::Cachegrind;
+pub use callgrind::Callgrind;
+pub use format::FormatError;
+pub use launch::Valgrind;
+
+/// An error when more is wanted than the backend has.
+fn check_offer(backend: &dyn Backend, want: Detail) -> Result<(), BackendError> {
+    let offer = backend.offers();
+    let what = [
+        (want.opcodes && !offer.opcodes, "opcodes"),
+        (want.functions && !offer.functions, "functions"),
+        (want.regions && !offer.regions, "regions"),
+    ];
+    match what.into_iter().find(|(missing, _)| *missing) {
+        Some((_, what)) => Err(BackendError::NotOffered {
+            kind: backend.kind(),
+            what,
+            remedy: "use the backend `callgrind` or `step`",
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Counts a program of known length.
+fn probe(backend: &dyn Backend) -> Result<Ready, Unavailable> {
+    let valgrind = Valgrind::find()?;
+    let broken = |reason: String| Unavailable {
+        reason,
+        remedy: "run `valgrind true` by hand and see what it says".to_owned(),
+    };
+    let scratch = tempfile::tempdir().map_err(|error| Unavailable {
+        reason: format!("no temporary folder: {error}"),
+        remedy: "set TMPDIR to a folder that can be written".to_owned(),
+    })?;
+    let launch = Launch {
+        program: PathBuf::from("/bin/true"),
+        args: vec!["true".into()],
+        ..Launch::default()
+    };
+    let run = backend.run(&launch, Detail::default(), scratch.path());
+    let run = run.map_err(|error| broken(error.to_string()))?;
+    if run.outcome != Outcome::Exited(0) || run.instructions == 0 {
+        return Err(broken(format!(
+            "it counted {} instructions of `true`, which ended with {}",
+            run.instructions,
+            run.outcome.code()
+        )));
+    }
+    Ok(Ready {
+        version: valgrind.version,
+        notes: vec![
+            "each iteration of a rep string instruction counts as one instruction".to_owned(),
+            "counts hold for this CPU model only".to_owned(),
+        ],
+    })
+}
+
+/// The processes a report lists, with parents numbered as in that list.
+fn listed(members: &[Member], counts: &[Option<u64>]) -> Vec<ProcessCount> {
+    let mut places = Vec::with_capacity(members.len());
+    let mut rows: Vec<ProcessCount> = Vec::new();
+    for (member, count) in members.iter().zip(counts) {
+        let parent = member
+            .parent
+            .and_then(|index| places.get(index).copied().flatten());
+        places.push(member.is_listed().then_some(rows.len()));
+        if member.is_listed() {
+            rows.push(ProcessCount {
+                index: rows.len(),
+                parent,
+                program: member.program.display().to_string(),
+                instructions: *count,
+            });
+        }
+    }
+    rows
+}
+
+/// The files that any process had mapped executable, Valgrind's own left out.
+fn modules(members: &[Member]) -> Vec<PathBuf> {
+    let files = members.iter().flat_map(|m| &m.mappings);
+    let files: BTreeSet<PathBuf> = files.filter_map(|m| m.file.clone()).collect();
+    files.into_iter().collect()
+}

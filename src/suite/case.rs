@@ -1,0 +1,70 @@
+//! A workload with one set of parameters: everything filled in, ready to be run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::manifest::CommandLine;
+use crate::model::{Gate, Tolerance};
+
+/// One workload with one set of parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// `sort[n=1000]`, or `sort` when it has no parameters.
+    pub id: String,
+    /// The workload's name.
+    pub workload: String,
+    /// Parameters by name and value, in the order of the manifest.
+    pub params: Vec<(String, String)>,
+    /// Program and arguments, never empty.
+    pub command: Vec<String>,
+    /// The program's file: from the manifest's folder when the command names it with a slash,
+    /// whatever `cwd` says; otherwise a name to look up in `PATH`.
+    pub program: PathBuf,
+    /// What to run before, once for all cases of the workload.
+    pub build: Option<CommandLine>,
+    /// Names to select it by.
+    pub tags: Vec<String>,
+    /// The file that is its standard input; `/dev/null` when absent.
+    pub stdin: Option<PathBuf>,
+    /// Variables added to the pinned environment.
+    pub env: BTreeMap<String, String>,
+    /// Its working directory; the manifest's folder when the manifest names none.
+    pub cwd: PathBuf,
+    /// After this time the run is killed and has failed.
+    pub timeout: Duration,
+    /// The exit code that is a success.
+    pub exit: i32,
+    /// What of its output is held against a snapshot.
+    pub snapshot: Snapshot,
+    /// The limits, defaults filled in; `instructions` is always there.
+    pub gate: Gate,
+    /// Whether only marked regions are counted.
+    pub regions: bool,
+    /// Commands whose output is part of the environment's fingerprint.
+    pub fingerprint: Vec<CommandLine>,
+    /// Files whose content is the subject, besides the program.
+    pub subject: Vec<PathBuf>,
+    /// Runs that must agree.
+    pub repeat: u32,
+}
+
+/// What of a case's output is held against a snapshot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+    /// Files, by the path that the manifest has (for the snapshot's name) and where they are.
+    pub files: Vec<(String, PathBuf)>,
+    /// How far numbers may differ; every byte counts when absent.
+    pub tolerance: Option<Tolerance>,
+}
+
+impl Snapshot {
+    /// Whether any output is held against a snapshot.
+    pub fn is_wanted(&self) -> bool {
+        self.stdout || self.stderr || !self.files.is_empty()
+    }
+}

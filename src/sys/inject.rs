@@ -1,0 +1,125 @@
+//! Makes a traced process do what its program did not ask for: duplicate itself.
+//!
+//! The copy is a process of its own with the same memory and files, stopped where the original is. The original
+//! goes on as if nothing had happened; to it the copy is a child that no ordinary wait(2) reports, because its
+//! exit signal is 0 (clone(2), `__WCLONE`). The caller must run the copy to its end, with [`Copy::finish`].
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+
+use super::ptrace::{Pace, Stopped};
+
+/// The instruction `syscall` (Intel SDM volume 2).
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// A copy of a traced process, stopped before its first instruction.
+pub struct Copy {
+    stopped: Stopped,
+}
+
+impl Copy {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.stopped.tid()
+    }
+
+    /// The stopped process, to change its memory.
+    pub fn stopped(&self) -> &Stopped {
+        &self.stopped
+    }
+
+    /// Lets it run, and returns once it has ended.
+    pub fn finish(self) -> io::Result<()> {
+        let pid = self.pid();
+        self.stopped.resume(Pace::Run, None)?;
+        loop {
+            let status = wait(pid)?;
+            if !libc::WIFSTOPPED(status) {
+                return Ok(());
+            }
+            let signal = (status >> 16 == 0).then(|| libc::WSTOPSIG(status));
+            Stopped::from_wait(pid).resume(Pace::Run, signal)?;
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(self) -> io::Result<()> {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGKILL)?;
+        while libc::WIFSTOPPED(wait(self.pid())?) {
+            let _ = Stopped::from_wait(self.pid()).resume(Pace::Run, None);
+        }
+        Ok(())
+    }
+}
+
+/// Copies a process that is stopped right behind a system call: at the first stop of a forked child.
+pub fn copy(original: &Stopped) -> io::Result<Copy> {
+    let registers = original.registers()?;
+    let mut before = [0; 2];
+    let call = registers.rip.wrapping_sub(SYSCALL.len() as u64);
+    if original.read(call, &mut before)? != before.len() || before != SYSCALL {
+        return Err(io::Error::other("the process is not behind a system call"));
+    }
+    let mut calling = registers;
+    calling.rip = call;
+    calling.rax = libc::SYS_clone as u64;
+    calling.orig_rax = u64::MAX;
+    // No flags: memory and files are copied, the exit signal is 0, the stack goes on.
+    (
+        calling.rdi,
+        calling.rsi,
+        calling.rdx,
+        calling.r10,
+        calling.r8,
+    ) = (0, 0, 0, 0, 0);
+    ptrace::setregs(original.tid(), calling)?;
+    let born = run_clone(original.tid());
+    ptrace::setregs(original.tid(), registers)?;
+    let pid = born?;
+    while !libc::WIFSTOPPED(wait(pid)?) {
+        return Err(io::Error::other("the copy was killed"));
+    }
+    ptrace::setregs(pid, registers)?;
+    Ok(Copy {
+        stopped: Stopped::from_wait(pid),
+    })
+}
+
+/// Runs the prepared call to its end; the new process.
+fn run_clone(tid: Pid) -> io::Result<Pid> {
+    let mut born = None;
+    // Entry, the event, exit. Valgrind and the kernel hold back all signals of a process that forks.
+    for _ in 0..3 {
+        ptrace::syscall(tid, None)?;
+        let status = wait(tid)?;
+        if !libc::WIFSTOPPED(status) {
+            return Err(Errno::ESRCH.into());
+        }
+        if libc::WSTOPSIG(status) != libc::SIGTRAP {
+            return Err(io::Error::other("a signal came in between"));
+        }
+        if status >> 16 == libc::PTRACE_EVENT_CLONE {
+            born = Some(Pid::from_raw(ptrace::getevent(tid)? as i32));
+        }
+    }
+    born.ok_or_else(|| io::Error::other("the kernel refused to copy the process"))
+}
+
+fn wait(pid: Pid) -> io::Result<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the status pointer is to a live local. `__WALL` because a copy's exit signal is not SIGCHLD.
+        let answer = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::__WALL) };
+        if answer == pid.as_raw() {
+            return Ok(status);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
