@@ -39,7 +39,7 @@ fn main() -> ExitCode {
                 "outcome": run.outcome,
             });
             println!("{report}");
-            ExitCode::SUCCESS
+            ExitCode::from(run.outcome.code() as u8)
         }
         Err(error) => {
             eprintln!("{error}");

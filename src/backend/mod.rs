@@ -3,12 +3,12 @@
 //! A backend starts one program, counts its tree and returns plain data. It neither chooses itself, nor
 //! repeats runs, nor judges: that is `supervise`'s and `compare`'s work.
 
-pub mod profile;
-pub mod regions;
 pub mod doctor;
 pub mod fake;
 pub mod finish;
 pub mod perf;
+pub mod profile;
+pub mod regions;
 pub mod selftest;
 pub mod step;
 pub mod valgrind;

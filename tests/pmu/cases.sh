@@ -19,7 +19,11 @@ case_ no-region $COUNT_REGIONS /pmu/loop
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	case_ repeat-threads $COUNT /pmu/threads
 	case_ repeat-regions $COUNT_REGIONS /pmu/regions
+	case_ repeat-marked $COUNT_REGIONS /pmu/marked
 	case_ repeat-shell $COUNT /bin/sh -c 'ls / | sort | wc -l'
+done
+for program in /pmu/suite/*; do
+	case_ "suite-${program##*/}" $COUNT "$program"
 done
 case_ groups ./perf_counters /pmu/fork
 case_ hog ./hog $COUNT /pmu/loop
