@@ -1,1 +1,5 @@
-fn main() {}
+//! The `counterfoil` command.
+
+fn main() {
+    std::process::exit(counterfoil::cli::main());
+}

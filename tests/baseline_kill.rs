@@ -13,7 +13,9 @@ use counterfoil::model::{BackendKind, Metric, OpcodeMix, StoredCase};
 
 /// Set for the writer: the folder to write to.
 const FOLDER: &str = "COUNTERFOIL_TEST_KILLED_WRITER";
-const KILLS: u32 = 60;
+const KILLS: u64 = 60;
+/// The test goes on until it has seen a writer die inside a write, but not for ever.
+const MOST_KILLS: u64 = 1000;
 /// Enough opcodes that a file spans many pages.
 const OPCODES: u64 = 2000;
 
@@ -63,10 +65,13 @@ fn a_writer_killed_at_any_moment_leaves_a_whole_file() {
     let store = Store::new(folder.path());
     store.save(&version(1)).unwrap();
     let (mut seen_new, mut seen_leftover) = (false, false);
-    for kill in 0..KILLS {
+    for kill in 0..MOST_KILLS {
+        if kill >= KILLS && seen_new && seen_leftover {
+            break;
+        }
         let mut child = writer(folder.path());
         // Different moments of the start, of a write, and between writes.
-        std::thread::sleep(Duration::from_micros(5_000 + 1_237 * u64::from(kill)));
+        std::thread::sleep(Duration::from_micros(5_000 + 1_237 * (kill % KILLS)));
         child.kill().unwrap();
         child.wait().unwrap();
         let found = store.load("killed", None).unwrap().unwrap();

@@ -13,8 +13,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
 /// The counting commands in the machine, plain and for regions.
-const COUNT: &str = "/pmu/perf_probe --";
-const COUNT_REGIONS: &str = "/pmu/perf_probe -- --regions";
+const COUNT: &str = "/pmu/counterfoil count --backend perf --json --";
+const COUNT_REGIONS: &str = "/pmu/counterfoil count --backend perf --json --regions --";
 
 /// The exit code when counting itself failed.
 const COUNTING_FAILED: i32 = 125;
@@ -131,22 +131,22 @@ fn build() -> Result<PathBuf, String> {
         "cargo",
         "build",
         "--locked",
-        "--example",
-        "perf_probe",
+        "--bin",
+        "counterfoil",
         "--example",
         "perf_counters",
     ];
     output(script("cross").args(cargo).env("CARGO_TARGET_DIR", &target))?;
     let folder = target.join("machine");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let examples = target.join("aarch64-unknown-linux-gnu/debug/examples");
-    for binary in ["perf_probe", "perf_counters"] {
-        let stripped = folder.join(binary);
+    let built = target.join("aarch64-unknown-linux-gnu/debug");
+    for binary in ["counterfoil", "examples/perf_counters"] {
+        let stripped = folder.join(Path::new(binary).file_name().unwrap_or_default());
         output(
             Command::new("aarch64-linux-gnu-strip")
                 .arg("-o")
                 .arg(stripped)
-                .arg(examples.join(binary)),
+                .arg(built.join(binary)),
         )?;
     }
     for name in [

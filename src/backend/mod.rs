@@ -3,6 +3,7 @@
 //! A backend starts one program, counts its tree and returns plain data. It neither chooses itself, nor
 //! repeats runs, nor judges: that is `supervise`'s and `compare`'s work.
 
+pub mod all;
 pub mod doctor;
 pub mod fake;
 pub mod finish;

@@ -74,15 +74,10 @@ pub(super) fn largest_first(rows: impl IntoIterator<Item = Change>) -> Vec<Chang
 
 fn change(module: &str, function: &str, before: Option<u64>, after: Option<u64>) -> Change {
     Change {
-        name: function_name(module, function),
+        name: format!("{module}: {function}"),
         before,
         after,
     }
-}
-
-/// A function's name in a report: `libc.so.6: malloc`.
-pub(super) fn function_name(module: &str, function: &str) -> String {
-    format!("{module}: {function}")
 }
 
 /// Facts of the environment that differ, the backend among them.

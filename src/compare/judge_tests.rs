@@ -244,6 +244,24 @@ proptest! {
     }
 
     #[test]
+    fn summing_small_functions_does_not_hide_that_nothing_changed(
+        functions in prop::collection::btree_map("[a-z]{1,4}", 0u64..100_000, 1..200),
+    ) {
+        let mut measurement = measurement(functions.values().sum(), &[]);
+        let counts = measurement.functions.get_or_insert_default();
+        for (name, count) in &functions {
+            counts.add("prog", name, *count).unwrap();
+        }
+        let case = StoredCase::from(&measurement).trimmed().unwrap();
+        let accepted = Accepted {
+            backend: measurement.backend.name,
+            case: &case,
+        };
+        let row = judge("sort", Some(accepted), &measurement, &gate(&[]));
+        prop_assert_eq!(row.verdict, Verdict::Identical);
+    }
+
+    #[test]
     fn a_higher_count_never_gets_a_better_verdict(before: u64, a: u64, b: u64) {
         let rank = |after| match verdict_of(before, after) {
             Verdict::Improved => 0,

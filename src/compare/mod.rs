@@ -2,7 +2,7 @@
 //! out.
 //!
 //! [`judge`] gives the verdict on one case against its baseline, [`missing`] and [`failed`] those
-//! that need no counts, [`side_by_side`] sets any number of commands beside each other,
+//! that need no counts, [`sides`] sets any number of commands beside each other,
 //! [`snapshot`] compares output.
 
 mod changes;
@@ -13,4 +13,4 @@ mod side_by_side;
 pub mod snapshot;
 
 pub use judge::{failed, judge, missing, wrong_output};
-pub use side_by_side::{Row, SideBySide, side_by_side};
+pub use side_by_side::sides;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Metric};
+use super::{Limit, Measurement, Metric};
 
 /// What became of one workload, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -119,4 +119,15 @@ pub struct Comparison {
     /// What went wrong, in words, where the verdict needs them: a diff of the output, an exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+/// One command of a side-by-side comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// Its counts.
+    pub measurement: Measurement,
+    /// Opcodes whose counts differ from the first side's, largest absolute difference first.
+    pub opcodes: Vec<Change>,
+    /// Functions whose counts differ from the first side's, largest absolute difference first.
+    pub functions: Vec<Change>,
 }

@@ -12,7 +12,7 @@ mod pinning;
 mod stored;
 mod tolerance;
 
-pub use comparison::{Change, Comparison, Difference, MetricChange, Verdict};
+pub use comparison::{Change, Comparison, Difference, MetricChange, Side, Verdict};
 pub use counts::{CountOverflow, FunctionCount, Functions, OpcodeMix, sum};
 pub use fingerprint::Fingerprint;
 pub use limit::{Gate, Limit, LimitError, default_gate};

@@ -33,6 +33,23 @@ pub enum Pin {
     Stdin,
 }
 
+impl Pin {
+    /// Every source of variation that this version knows.
+    pub const ALL: [Pin; 11] = [
+        Pin::Aslr,
+        Pin::Environment,
+        Pin::StackLayout,
+        Pin::AtRandom,
+        Pin::HashSeeds,
+        Pin::Locale,
+        Pin::TimeZone,
+        Pin::CpuDispatch,
+        Pin::CacheThresholds,
+        Pin::OneCpu,
+        Pin::Stdin,
+    ];
+}
+
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

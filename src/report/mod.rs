@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{BackendKind, Change, Comparison, Measurement, Verdict};
+use crate::model::{BackendKind, Comparison, Verdict};
 
+pub use crate::model::Side;
 pub use number::{grouped, percent, ratio, share, signed};
 pub use style::{Paint, View};
 pub use words::command_line;
@@ -37,17 +38,6 @@ impl Top {
             Top::First(rows) => rows,
         }
     }
-}
-
-/// One command of a side-by-side comparison.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Side {
-    /// Its counts.
-    pub measurement: Measurement,
-    /// Opcodes whose counts differ from the first side's, largest absolute difference first.
-    pub opcodes: Vec<Change>,
-    /// Functions whose counts differ from the first side's, largest absolute difference first.
-    pub functions: Vec<Change>,
 }
 
 /// One workload of a suite, as `list` shows it.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::manifest::CommandLine;
 use crate::model::{Gate, Tolerance};
 
 /// One workload with one set of parameters.
@@ -47,6 +46,15 @@ pub struct Case {
     pub subject: Vec<PathBuf>,
     /// Runs that must agree.
     pub repeat: u32,
+}
+
+/// A command of the manifest that is not counted: a build step, a fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// As a person writes it, for messages.
+    pub text: String,
+    /// Program and arguments, never empty; `sh -c TEXT` for a string.
+    pub argv: Vec<String>,
 }
 
 /// What of a case's output is held against a snapshot.

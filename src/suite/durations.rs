@@ -7,10 +7,10 @@ use std::time::Duration;
 #[error(
     "`{0}` is not a duration; write a whole number above 0 and a unit: `\"500ms\"`, `\"60s\"`, `\"2m\"` or `\"1h\"`"
 )]
-pub(super) struct BadDuration(pub String);
+pub struct BadDuration(pub String);
 
 /// Reads `500ms`, `60s`, `2m` or `1h`.
-pub(super) fn parse(text: &str) -> Result<Duration, BadDuration> {
+pub fn parse(text: &str) -> Result<Duration, BadDuration> {
     let bad = || BadDuration(text.to_owned());
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit_ms: u64 = match text.get(digits.len()..).unwrap_or_default() {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{Limit, Metric};
 
 const FULL: &str = r#"
 [suite]
@@ -328,6 +329,12 @@ fn columns_count_characters() {
         "{}",
         words(text)
     );
+}
+
+#[test]
+fn the_manifest_that_init_writes_is_a_good_one() {
+    let manifest = parse(include_str!("../cli/templates/counterfoil.toml")).unwrap();
+    assert!(manifest.cases().len() > 1);
 }
 
 proptest! {

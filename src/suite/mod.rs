@@ -9,15 +9,20 @@ mod durations;
 mod error;
 mod manifest;
 mod params;
+mod placeholders;
 mod reader;
 mod selection;
+mod shared;
 mod template;
 mod words;
+mod workload;
 
-pub use case::{Case, Snapshot};
+pub use case::{Case, CommandLine, Snapshot};
+pub use durations::{BadDuration, parse as parse_duration};
 pub use error::{Problem, SuiteError};
-pub use manifest::{CommandLine, Manifest, Settings};
+pub use manifest::{Manifest, Settings};
 pub use selection::{Selection, SelectionError};
+pub use words::{WordError, split as split_words};
 
 /// The file's name, in the folder that its relative paths start from.
 pub const FILE_NAME: &str = "counterfoil.toml";

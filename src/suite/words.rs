@@ -3,7 +3,7 @@
 
 /// Why a string is no plain command.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum WordError {
+pub enum WordError {
     /// A quote that is never closed.
     #[error("the quote {0} is never closed; close it, or write the command as an array of strings")]
     Unbalanced(char),
@@ -20,7 +20,7 @@ pub(super) enum WordError {
 /// Cuts `text` into words. Quotes and backslashes work as in a POSIX shell (XCU 2.2); what only a
 /// shell could do (pipes, redirections, substitutions) is an error, so that nothing is passed on by
 /// mistake.
-pub(super) fn split(text: &str) -> Result<Vec<String>, WordError> {
+pub fn split(text: &str) -> Result<Vec<String>, WordError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = text.chars();

@@ -193,8 +193,8 @@ impl Environment {
 
     /// The variables with padding around them, so that the initial stack pointer of `path`, executed with
     /// `args` (the zeroth included), is the same for any path, arguments and variables: as long as they fit
-    /// one quantum of 16 KiB, and otherwise modulo that. A script's `path` and `args` are its interpreter's:
-    /// see [`script_args`].
+    /// one quantum of 16 KiB, and otherwise modulo that. A script has its own `path`, and the `args` of its
+    /// interpreter: see [`script_args`].
     pub fn padded(&self, layout: StackLayout, path: &OsStr, args: &[OsString]) -> Vec<OsString> {
         let path_size = size(path);
         let zeroth = match (layout, args.first()) {

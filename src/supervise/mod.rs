@@ -1,3 +1,22 @@
-//! One workload from command to measurement.
+//! One workload, from a command to a measurement: pinned environment, backend, repeats, output, identity.
+//!
+//! Nothing here prints or judges. The caller says what to run ([`Job`]) and gets a [`Measured`]; many jobs run
+//! side by side through [`parallel`].
 
+pub mod against;
+pub mod build;
+pub mod cancel;
+pub mod choose;
+pub mod command;
 pub mod environment;
+mod fingerprint;
+mod input;
+mod job;
+mod output;
+pub mod parallel;
+mod scratch;
+
+pub use input::Input;
+pub use job::{Job, JobError, Measured, measure};
+pub use output::{Output, Written};
+pub use scratch::{Scratch, ScratchError, sweep};

@@ -1,0 +1,15 @@
+//! Every backend by name.
+
+use super::Backend;
+use crate::model::BackendKind;
+
+/// The backend of this kind, not yet probed.
+pub fn open(kind: BackendKind) -> Box<dyn Backend> {
+    match kind {
+        BackendKind::Perf => Box::new(super::perf::Perf::default()),
+        BackendKind::Cachegrind => Box::new(super::valgrind::Cachegrind),
+        BackendKind::Callgrind => Box::new(super::valgrind::Callgrind::default()),
+        BackendKind::Step => Box::new(super::step::Step::default()),
+        BackendKind::Fake => Box::new(super::fake::Fake::from_environment()),
+    }
+}

@@ -1,0 +1,254 @@
+//! `counterfoil check`: measure the suite and hold it against its baselines, or against another revision.
+
+use std::collections::BTreeMap;
+
+use super::exit::{self, Failure};
+use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted};
+use super::terminal::Terminal;
+use crate::baseline::{Baseline, Store};
+use crate::compare::{failed, judge, missing, snapshot, wrong_output};
+use crate::model::{Accepted, Comparison, StoredCase};
+use crate::report::{Top, json, markdown, terminal as render};
+use crate::suite::Case;
+use crate::supervise::against::Worktree;
+use crate::supervise::choose::Chosen;
+
+/// Measures the suite and holds it against its baselines. Each workload gets a verdict; a regression is explained by the
+/// functions and opcodes whose counts moved.
+///
+/// Exit code: 0 all gates hold; 1 a gate failed; 2 wrong use or manifest; 3 not comparable; 4 a workload failed to run;
+/// 5 not reproducible; 6 no backend works here.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    selecting: Selecting,
+    /// Build and measure this git revision here, and hold against it; no stored baseline is used.
+    #[arg(long, value_name = "REV")]
+    against: Option<String>,
+    /// Report what is not comparable, and let it pass.
+    #[arg(long)]
+    allow_incomparable: bool,
+    /// Write the report as JSON (docs/schema/check.json).
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// Write the report as Markdown, for a pull request or a job's summary.
+    #[arg(long)]
+    markdown: bool,
+    /// Show every function and opcode that moved, not the largest ten.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Rows beneath a regression.
+const ROWS: usize = 10;
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
+    let suite = arguments.selecting.open()?;
+    let chosen = suite.choose()?;
+    let comparisons = match &arguments.against {
+        None => against_baselines(&suite, &chosen, terminal)?,
+        Some(revision) => against_revision(&suite, revision, &chosen, terminal)?,
+    };
+    let top = if arguments.all {
+        Top::All
+    } else {
+        Top::First(ROWS)
+    };
+    let report = if arguments.json {
+        json::check(&comparisons)?
+    } else if arguments.markdown {
+        markdown::check(&comparisons, top)
+    } else {
+        render::check(&comparisons, top, &terminal.stdout_view())
+    };
+    terminal.out(&report);
+    let verdicts: Vec<_> = comparisons
+        .iter()
+        .map(|comparison| comparison.verdict)
+        .collect();
+    Ok(exit::of_verdicts(&verdicts, arguments.allow_incomparable))
+}
+
+/// Baselines are read before anything is measured: a damaged file should not cost a suite's time.
+fn against_baselines(
+    suite: &Suite,
+    chosen: &Chosen,
+    terminal: &Terminal,
+) -> Result<Vec<Comparison>, Failure> {
+    let store = suite.store();
+    let baselines = load(suite, &store)?;
+    let snapshots = snapshots(suite, &store)?;
+    suite.build(terminal)?;
+    let results = suite.measure(chosen, terminal)?;
+    let mut comparisons = Vec::new();
+    for ((case, ran), expected) in suite.selected.iter().zip(&results).zip(&snapshots) {
+        let before = baselines
+            .get(&case.workload)
+            .and_then(|baseline| baseline.accepted(&case.id));
+        comparisons.push(verdict(case, before, ran, expected));
+    }
+    comparisons.extend(gone(suite, &store, &baselines)?);
+    Ok(comparisons)
+}
+
+fn load(suite: &Suite, store: &Store) -> Result<BTreeMap<String, Baseline>, Failure> {
+    let mut baselines = BTreeMap::new();
+    for workload in suite.selected.iter().map(|case| &case.workload) {
+        if !baselines.contains_key(workload)
+            && let Some(baseline) = store.load(workload, None)?
+        {
+            baselines.insert(workload.clone(), baseline);
+        }
+    }
+    Ok(baselines)
+}
+
+/// Expected outputs of one case, in the order its snapshot lists them; absent where none is stored.
+pub(super) type Expected = Vec<Option<Vec<u8>>>;
+
+fn snapshots(suite: &Suite, store: &Store) -> Result<Vec<Expected>, Failure> {
+    suite
+        .selected
+        .iter()
+        .map(|case| stored_outputs(case, store))
+        .collect()
+}
+
+/// The stored snapshots of one case.
+pub(super) fn stored_outputs(case: &Case, store: &Store) -> Result<Expected, Failure> {
+    let load = |name: &OwnedOutput| store.load_snapshot(&case.workload, &case.id, name.key());
+    let loaded: Result<Expected, _> = wanted(case).iter().map(load).collect();
+    Ok(loaded?)
+}
+
+/// Baselines of workloads, or of parameters, that the manifest does not have any more.
+fn gone(
+    suite: &Suite,
+    store: &Store,
+    baselines: &BTreeMap<String, Baseline>,
+) -> Result<Vec<Comparison>, Failure> {
+    let mut comparisons = Vec::new();
+    let known = |id: &str| suite.all.iter().any(|case| case.id == id);
+    let mut report = |baseline: &Baseline| {
+        let stale = baseline.cases.iter().filter(|(id, _)| !known(id));
+        comparisons.extend(stale.map(|(id, stored)| missing(id, stored)));
+    };
+    baselines.values().for_each(&mut report);
+    if suite.complete {
+        for workload in store.workloads()? {
+            if !suite.manifest.workloads().any(|name| name == workload)
+                && let Some(baseline) = store.load(&workload, None)?
+            {
+                report(&baseline);
+            }
+        }
+    }
+    Ok(comparisons)
+}
+
+/// Measures the other revision's suite in a worktree first, then ours in place.
+fn against_revision(
+    suite: &Suite,
+    revision: &str,
+    chosen: &Chosen,
+    terminal: &Terminal,
+) -> Result<Vec<Comparison>, Failure> {
+    let before = measure_revision(suite, revision, chosen, terminal)?;
+    suite.build(terminal)?;
+    let results = suite.measure(chosen, terminal)?;
+    let backend = chosen.info.name;
+    let mut comparisons = Vec::new();
+    for (case, ran) in suite.selected.iter().zip(&results) {
+        let (stored, expected) = match before.get(&case.id) {
+            Some(before) => (
+                Some(Accepted {
+                    backend,
+                    case: &before.counts,
+                }),
+                &before.outputs,
+            ),
+            None => (None, &Vec::new()),
+        };
+        comparisons.push(verdict(case, stored, ran, expected));
+    }
+    let stale = before
+        .iter()
+        .filter(|(id, _)| !suite.all.iter().any(|case| case.id == **id));
+    comparisons.extend(stale.map(|(id, before)| missing(id, &before.counts)));
+    Ok(comparisons)
+}
+
+/// A case as the other revision counts it.
+struct Before {
+    counts: StoredCase,
+    outputs: Expected,
+}
+
+fn measure_revision(
+    suite: &Suite,
+    revision: &str,
+    chosen: &Chosen,
+    terminal: &Terminal,
+) -> Result<BTreeMap<String, Before>, Failure> {
+    let worktree = Worktree::checkout(&suite.manifest.folder, revision)?;
+    let short = worktree.commit.get(..12).unwrap_or(&worktree.commit);
+    terminal.note(&format!("measuring {revision} ({short})"));
+    let Some(other) = suite.elsewhere(worktree.project())? else {
+        terminal.note(&format!(
+            "{revision} has no manifest here: every workload is new"
+        ));
+        return Ok(BTreeMap::new());
+    };
+    other.build(terminal)?;
+    let mut before = BTreeMap::new();
+    for (case, ran) in other.selected.iter().zip(other.measure(chosen, terminal)?) {
+        match ran {
+            Ran::Counted(counted) => {
+                let counts = StoredCase::from(&counted.measurement);
+                let outputs = counted
+                    .outputs
+                    .into_iter()
+                    .map(|(_, bytes)| Some(bytes))
+                    .collect();
+                before.insert(case.id.clone(), Before { counts, outputs });
+            }
+            Ran::Failed(why) => terminal.note(&format!("{} failed at {revision}: {why}", case.id)),
+        }
+    }
+    Ok(before)
+}
+
+/// The verdict on one case: how it ended, then its counts, then its output.
+pub(super) fn verdict(
+    case: &Case,
+    before: Option<Accepted<'_>>,
+    ran: &Ran,
+    expected: &[Option<Vec<u8>>],
+) -> Comparison {
+    let counted = match ran {
+        Ran::Failed(why) => return failed(&case.id, why.clone()),
+        Ran::Counted(counted) => counted,
+    };
+    let comparison = judge(&case.id, before, &counted.measurement, &case.gate);
+    match output_problem(case, counted, expected) {
+        Some(problem) => wrong_output(comparison, &problem),
+        None => comparison,
+    }
+}
+
+/// What is wrong with the outputs; none when they are as in the snapshots, or there are no snapshots yet.
+fn output_problem(case: &Case, counted: &Counted, expected: &[Option<Vec<u8>>]) -> Option<String> {
+    if let Some(unsteady) = &counted.unsteady {
+        return Some(format!("{} is not the same in every run", unsteady.words()));
+    }
+    counted
+        .outputs
+        .iter()
+        .zip(expected)
+        .find_map(|((name, actual), expected)| {
+            let mismatch =
+                snapshot::compare(expected.as_ref()?, actual, case.snapshot.tolerance).err()?;
+            Some(format!("{}: {mismatch}", name.words()))
+        })
+}

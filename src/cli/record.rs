@@ -1,0 +1,171 @@
+//! `counterfoil record`: measure the suite and store its baselines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::check::{stored_outputs, verdict};
+use super::exit::{self, Failure};
+use super::suite::{OwnedOutput, Ran, Selecting, Suite};
+use super::terminal::Terminal;
+use crate::baseline::{Baseline, Store, plan};
+use crate::compare::missing;
+use crate::model::{Comparison, StoredCase, Verdict};
+use crate::report::{json, terminal as render};
+use crate::suite::Case;
+
+/// Measures the suite and stores what it counts as baselines, with the snapshots of its output. Says what changes.
+///
+/// A workload that fails, or whose runs disagree, keeps its old baseline and fails the command.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    selecting: Selecting,
+    /// Say what would change, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Write the report as JSON (docs/schema/check.json).
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
+    let suite = arguments.selecting.open()?;
+    let chosen = suite.choose()?;
+    let store = suite.store();
+    let old = load(&suite, &store)?;
+    suite.build(terminal)?;
+    let results = suite.measure(&chosen, terminal)?;
+    let comparisons = comparisons(&suite, &store, &old, &results)?;
+    if !arguments.dry_run {
+        write(&suite, &store, &old, &results, &comparisons)?;
+    }
+    let report = match arguments.json {
+        true => json::record(&comparisons)?,
+        false => render::record(&comparisons, !arguments.dry_run, &terminal.stdout_view()),
+    };
+    terminal.out(&report);
+    Ok(exit_code(&comparisons))
+}
+
+/// Baselines of all workloads concerned: the selected ones, and with the whole suite selected those that are gone.
+fn load(suite: &Suite, store: &Store) -> Result<BTreeMap<String, Baseline>, Failure> {
+    let mut names: BTreeSet<String> = suite
+        .selected
+        .iter()
+        .map(|case| case.workload.clone())
+        .collect();
+    if suite.complete {
+        names.extend(store.workloads()?);
+    }
+    let mut baselines = BTreeMap::new();
+    for name in names {
+        if let Some(baseline) = store.load(&name, None)? {
+            baselines.insert(name, baseline);
+        }
+    }
+    Ok(baselines)
+}
+
+fn comparisons(
+    suite: &Suite,
+    store: &Store,
+    old: &BTreeMap<String, Baseline>,
+    results: &[Ran],
+) -> Result<Vec<Comparison>, Failure> {
+    let mut comparisons = Vec::new();
+    for (case, ran) in suite.selected.iter().zip(results) {
+        let before = old
+            .get(&case.workload)
+            .and_then(|baseline| baseline.accepted(&case.id));
+        comparisons.push(verdict(case, before, ran, &stored_outputs(case, store)?));
+    }
+    let known = |id: &str| suite.all.iter().any(|case| case.id == id);
+    let stored = old.values().flat_map(|baseline| &baseline.cases);
+    comparisons.extend(
+        stored
+            .filter(|(id, _)| !known(id))
+            .map(|(id, case)| missing(id, case)),
+    );
+    Ok(comparisons)
+}
+
+/// Whether what was measured is stored. A run that failed or disagreed with itself is not.
+fn is_accepted(verdict: Verdict) -> bool {
+    !matches!(verdict, Verdict::Failed | Verdict::NotReproducible)
+}
+
+fn write(
+    suite: &Suite,
+    store: &Store,
+    old: &BTreeMap<String, Baseline>,
+    results: &[Ran],
+    comparisons: &[Comparison],
+) -> Result<(), Failure> {
+    let mut measured: BTreeMap<&str, BTreeMap<String, StoredCase>> = BTreeMap::new();
+    for ((case, ran), comparison) in suite.selected.iter().zip(results).zip(comparisons) {
+        let cases = measured.entry(&case.workload).or_default();
+        if let Ran::Counted(counted) = ran
+            && is_accepted(comparison.verdict)
+            && counted.unsteady.is_none()
+        {
+            cases.insert(case.id.clone(), StoredCase::from(&counted.measurement));
+            save_snapshots(store, case, &counted.outputs)?;
+        }
+    }
+    for workload in old.keys().map(String::as_str) {
+        measured.entry(workload).or_default();
+    }
+    for (workload, cases) in measured {
+        save(suite, store, workload, old.get(workload), cases)?;
+    }
+    Ok(())
+}
+
+fn save_snapshots(
+    store: &Store,
+    case: &Case,
+    outputs: &[(OwnedOutput, Vec<u8>)],
+) -> Result<(), Failure> {
+    for (name, bytes) in outputs {
+        store.save_snapshot(&case.workload, &case.id, name.key(), bytes)?;
+    }
+    Ok(())
+}
+
+fn save(
+    suite: &Suite,
+    store: &Store,
+    workload: &str,
+    old: Option<&Baseline>,
+    cases: BTreeMap<String, StoredCase>,
+) -> Result<(), Failure> {
+    let of_workload = suite.all.iter().filter(|case| case.workload == workload);
+    let in_manifest = of_workload.map(|case| case.id.clone()).collect();
+    let plan = plan(
+        workload,
+        suite.manifest.settings.backend,
+        old,
+        cases,
+        &in_manifest,
+    )
+    .map_err(crate::baseline::BaselineError::from)?;
+    if plan.changes_anything() {
+        store.save(&plan.after)?;
+    }
+    Ok(())
+}
+
+fn exit_code(comparisons: &[Comparison]) -> i32 {
+    let has = |wanted| {
+        comparisons
+            .iter()
+            .any(|comparison| comparison.verdict == wanted)
+    };
+    if has(Verdict::Failed) {
+        exit::RUN_FAILED
+    } else if has(Verdict::NotReproducible) {
+        exit::NOT_REPRODUCIBLE
+    } else {
+        exit::OK
+    }
+}

@@ -1,0 +1,343 @@
+//! What `list`, `record` and `check` share: the manifest, the cases selected, and measuring them all.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::exit::Failure;
+use super::terminal::Terminal;
+use crate::backend::Detail;
+use crate::baseline::{Output as Kept, Store};
+use crate::model::{Measurement, Outcome};
+use crate::suite::{Case, CommandLine, Manifest, Selection};
+use crate::supervise::choose::{Chosen, choose};
+use crate::supervise::{Input, Job, JobError, Measured, Output, Written, build, measure, parallel};
+
+/// Which manifest and which of its workloads.
+#[derive(clap::Args, Debug)]
+pub struct Selecting {
+    /// Only workloads whose name contains one of these words, or the one that is named exactly.
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Only workloads with this tag; repeat it for several.
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// No workload whose name contains this, or with `tag:NAME` none that has the tag.
+    #[arg(long, value_name = "FILTER")]
+    exclude: Vec<String>,
+    /// The manifest; without it, counterfoil.toml here or in the nearest folder above.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+}
+
+/// A manifest with all its cases, and those selected.
+pub struct Suite {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Every case, in the manifest's order.
+    pub all: Vec<Case>,
+    /// The selected ones, in the same order.
+    pub selected: Vec<Case>,
+    /// Whether nothing was left out.
+    pub complete: bool,
+}
+
+impl Selecting {
+    /// Reads the manifest and selects.
+    pub fn open(&self) -> Result<Suite, Failure> {
+        let path = match &self.manifest {
+            Some(path) => path.clone(),
+            None => Manifest::find(&current_folder()?)?,
+        };
+        self.select(Manifest::read(&path)?)
+    }
+
+    /// Selects from a manifest that is read already.
+    fn select(&self, manifest: Manifest) -> Result<Suite, Failure> {
+        let all = manifest.cases();
+        let selection = self.selection();
+        let selected = selection.pick(&all)?.into_iter().cloned().collect();
+        Ok(Suite {
+            manifest,
+            all,
+            selected,
+            complete: selection.is_everything(),
+        })
+    }
+
+    /// What the command line asks for.
+    fn selection(&self) -> Selection {
+        Selection {
+            filters: self.filters.clone(),
+            tags: self.tag.clone(),
+            exclude: self.exclude.clone(),
+        }
+    }
+}
+
+fn current_folder() -> Result<PathBuf, Failure> {
+    std::env::current_dir()
+        .map_err(|error| Failure::Usage(format!("find the current folder: {error}")))
+}
+
+impl Suite {
+    /// The folder of its baselines.
+    pub fn store(&self) -> Store {
+        Store::new(self.manifest.folder.join("baselines"))
+    }
+
+    /// Of the same suite in another checkout, the cases that are selected here.
+    pub fn elsewhere(&self, folder: &Path) -> Result<Option<Suite>, Failure> {
+        let name = self.manifest.path.file_name().unwrap_or_default();
+        let path = folder.join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let manifest = Manifest::read(&path)?;
+        let all = manifest.cases();
+        let wanted = |case: &&Case| {
+            self.complete || self.selected.iter().any(|selected| selected.id == case.id)
+        };
+        let selected = all.iter().filter(wanted).cloned().collect();
+        Ok(Some(Suite {
+            manifest,
+            all,
+            selected,
+            complete: self.complete,
+        }))
+    }
+
+    /// Probes the suite's backend.
+    pub fn choose(&self) -> Result<Chosen, Failure> {
+        Ok(choose(
+            Some(self.manifest.settings.backend),
+            Detail::default(),
+        )?)
+    }
+
+    /// Runs the build steps of the selected cases, each once.
+    pub fn build(&self, terminal: &Terminal) -> Result<(), Failure> {
+        let mut done: Vec<&CommandLine> = Vec::new();
+        for step in self.selected.iter().filter_map(|case| case.build.as_ref()) {
+            if !done.contains(&step) {
+                terminal.note(&format!("building: {}", step.text));
+                build::run(step, &self.manifest.folder)?;
+                done.push(step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures the selected cases side by side; results in their order.
+    pub fn measure(&self, chosen: &Chosen, terminal: &Terminal) -> Result<Vec<Ran>, Failure> {
+        let cpus = parallel::cpus();
+        let workers = self.manifest.settings.jobs.map_or(cpus.len(), Into::into);
+        let progress = terminal.progress(self.selected.len());
+        let one = |index: usize, worker: usize| {
+            let case = &self.selected[index];
+            let job = self.job(case, chosen, cpus[worker % cpus.len()]);
+            measure(&job, chosen).map(|measured| ran(case, measured))
+        };
+        let results = parallel::run(self.selected.len(), workers, one, |index, _| {
+            progress.set_message(self.selected[index].id.clone());
+            progress.inc(1);
+        });
+        progress.finish_and_clear();
+        let mut all = Vec::new();
+        for (case, result) in self.selected.iter().zip(results) {
+            all.push(settle(case, result)?);
+        }
+        Ok(all)
+    }
+
+    fn job(&self, case: &Case, chosen: &Chosen, cpu: usize) -> Job {
+        let mut command: Vec<OsString> = case.command.iter().map(OsString::from).collect();
+        command[0] = case.program.clone().into();
+        let offers = chosen.backend.offers();
+        Job {
+            command,
+            env: case
+                .env
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            cwd: Some(case.cwd.clone()),
+            input: case.stdin.clone().map_or(Input::Null, Input::File),
+            output: Output::Keep,
+            pin: true,
+            own_session: true,
+            cpu,
+            timeout: Some(case.timeout),
+            runs: case.repeat,
+            detail: Detail {
+                regions: case.regions,
+                ..offers
+            },
+            project: Some(self.manifest.folder.clone()),
+            subject: case.subject.clone(),
+            facts: case
+                .fingerprint
+                .iter()
+                .map(|fact| fact.argv.clone())
+                .collect(),
+        }
+    }
+}
+
+/// What became of one case, before it is held against anything.
+pub enum Ran {
+    /// It ran as expected.
+    Counted(Box<Counted>),
+    /// It did not, in words.
+    Failed(String),
+}
+
+/// A case that ran as expected.
+pub struct Counted {
+    /// Its counts.
+    pub measurement: Measurement,
+    /// What is held against snapshots, as its first run wrote it.
+    pub outputs: Vec<(OwnedOutput, Vec<u8>)>,
+    /// An output that was not the same in every run.
+    pub unsteady: Option<OwnedOutput>,
+}
+
+/// Names one output of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedOutput {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, by its name in the manifest.
+    File(String),
+}
+
+impl OwnedOutput {
+    /// As the store of snapshots names it.
+    pub fn key(&self) -> Kept<'_> {
+        match self {
+            OwnedOutput::Stdout => Kept::Stdout,
+            OwnedOutput::Stderr => Kept::Stderr,
+            OwnedOutput::File(name) => Kept::File(name),
+        }
+    }
+
+    /// Where a run's output has it; none for a file.
+    fn stream(&self) -> Option<fn(&Written) -> &Vec<u8>> {
+        match self {
+            OwnedOutput::Stdout => Some(|written| &written.stdout),
+            OwnedOutput::Stderr => Some(|written| &written.stderr),
+            OwnedOutput::File(_) => None,
+        }
+    }
+
+    /// As a report names it.
+    pub fn words(&self) -> String {
+        match self {
+            OwnedOutput::Stdout => "standard output".to_owned(),
+            OwnedOutput::Stderr => "standard error".to_owned(),
+            OwnedOutput::File(name) => format!("file `{name}`"),
+        }
+    }
+}
+
+/// A case that cannot be measured has failed; only what concerns the whole command is an error.
+fn settle(case: &Case, result: Option<Result<Ran, JobError>>) -> Result<Ran, Failure> {
+    match result {
+        Some(Ok(ran)) => Ok(ran),
+        Some(Err(JobError::Cancelled(stop))) => Err(stop.into()),
+        Some(Err(error @ JobError::Scratch(_))) => Err(error.into()),
+        Some(Err(error)) => Ok(Ran::Failed(error.to_string())),
+        None => Ok(Ran::Failed(format!(
+            "the worker that measured `{}` died",
+            case.id
+        ))),
+    }
+}
+
+fn ran(case: &Case, measured: Measured) -> Ran {
+    let Measured {
+        measurement,
+        written,
+    } = measured;
+    if measurement.outcome != Outcome::Exited(case.exit) {
+        return Ran::Failed(unexpected_end(case, measurement.outcome, &written));
+    }
+    match outputs(case, &written) {
+        Ok((outputs, unsteady)) => Ran::Counted(Box::new(Counted {
+            measurement,
+            outputs,
+            unsteady,
+        })),
+        Err(problem) => Ran::Failed(problem),
+    }
+}
+
+/// Bytes of standard error that a failure shows.
+const TAIL_BYTES: usize = 2000;
+
+fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String {
+    let how = match outcome {
+        Outcome::Exited(code) => format!("it ended with exit code {code}, not {}", case.exit),
+        Outcome::Killed(signal) => format!("signal {signal} killed it"),
+        Outcome::TimedOut => format!("its time of {:?} was up", case.timeout),
+    };
+    let stderr = written.first().map_or(&[][..], |written| &written.stderr);
+    let tail = &stderr[stderr.len().saturating_sub(TAIL_BYTES)..];
+    match String::from_utf8_lossy(tail).trim() {
+        "" => how,
+        text => format!("{how}; its standard error ends:\n{text}"),
+    }
+}
+
+type Outputs = (Vec<(OwnedOutput, Vec<u8>)>, Option<OwnedOutput>);
+
+/// What the snapshot wants, and whether some stream was not the same in each run. Files are as the last run left them.
+fn outputs(case: &Case, written: &[Written]) -> Result<Outputs, String> {
+    let mut outputs = Vec::new();
+    let mut unsteady = None;
+    for name in wanted(case) {
+        let Some(stream) = name.stream() else {
+            continue;
+        };
+        if written
+            .windows(2)
+            .any(|pair| stream(&pair[0]) != stream(&pair[1]))
+        {
+            unsteady.get_or_insert(name.clone());
+        }
+        outputs.push((
+            name,
+            written.first().map(stream).cloned().unwrap_or_default(),
+        ));
+    }
+    for (name, path) in &case.snapshot.files {
+        let bytes = fs::read(path).map_err(|error| {
+            format!(
+                "read `{}`, which its snapshot names: {error}",
+                path.display()
+            )
+        })?;
+        outputs.push((OwnedOutput::File(name.clone()), bytes));
+    }
+    Ok((outputs, unsteady))
+}
+
+/// The outputs that a case's snapshot holds, in the order in which [`Counted::outputs`] has them.
+pub fn wanted(case: &Case) -> Vec<OwnedOutput> {
+    let streams = [
+        (case.snapshot.stdout, OwnedOutput::Stdout),
+        (case.snapshot.stderr, OwnedOutput::Stderr),
+    ];
+    let streams = streams
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .map(|(_, name)| name);
+    let files = case
+        .snapshot
+        .files
+        .iter()
+        .map(|(name, _)| OwnedOutput::File(name.clone()));
+    streams.chain(files).collect()
+}

@@ -1,0 +1,314 @@
+//! Running one command as often as asked and making a measurement of it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::cancel::{self, Cancelled};
+use super::choose::Chosen;
+use super::command::{CommandError, Resolved, resolve};
+use super::environment::{Environment, StackLayout, script_args};
+use super::fingerprint::{self, FingerprintError};
+use super::input::{Input, Source};
+use super::output::{Output, Sinks, Written};
+use super::scratch::{Scratch, ScratchError};
+use crate::backend::{BackendError, Detail};
+use crate::model::{
+    BackendKind, Fingerprint, Measurement, Metric, Outcome, Pin, Pinning, Repeats, Run,
+};
+use crate::sys::spawn::Launch;
+
+/// A command to measure, and how.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Program and arguments; the program is looked up in the `PATH` that the program itself will see.
+    pub command: Vec<OsString>,
+    /// Variables to set; they win over all others.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working directory; ours when absent.
+    pub cwd: Option<PathBuf>,
+    /// Its standard input.
+    pub input: Input,
+    /// Its standard output and error.
+    pub output: Output,
+    /// Whether sources of variation are removed.
+    pub pin: bool,
+    /// Whether it runs apart from our terminal and ends with us.
+    pub own_session: bool,
+    /// The CPU a pinned run is confined to.
+    pub cpu: usize,
+    /// Its time limit.
+    pub timeout: Option<Duration>,
+    /// How often it runs; at least once.
+    pub runs: u32,
+    /// What is counted besides instructions.
+    pub detail: Detail,
+    /// Code under this folder is the subject; all other code is environment. Absent: the program is the subject.
+    pub project: Option<PathBuf>,
+    /// More files of the subject.
+    pub subject: Vec<PathBuf>,
+    /// Commands whose output is a fact of the environment.
+    pub facts: Vec<Vec<String>>,
+}
+
+/// A measurement and what its runs wrote (where that was kept), in order.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The counts and all that belongs to them.
+    pub measurement: Measurement,
+    /// Output of each run; empty unless [`Output::Keep`].
+    pub written: Vec<Written>,
+}
+
+/// Why a job has no measurement.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The program cannot be started.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// No room for temporary files.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    /// Input or output could not be set up.
+    #[error("{doing}: {source}")]
+    Stream {
+        /// What was attempted.
+        doing: String,
+        /// The answer.
+        source: io::Error,
+    },
+    /// A fact of the fingerprint could not be had.
+    #[error(transparent)]
+    Fingerprint(#[from] FingerprintError),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// Runs the job's command under the chosen backend, one run after the other. A run that exceeds its time ends the
+/// series. Runs that disagree are not an error: [`Measurement::repeats`] says so.
+pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
+    let cwd = working_folder(job)?;
+    let (resolved, launch) = prepare(job, &cwd, chosen)?;
+    let mut input =
+        Source::prepare(&job.input, job.runs).map_err(stream(input_name(&job.input)))?;
+    let mut runs = Vec::new();
+    let mut written = Vec::new();
+    for _ in 0..job.runs.max(1) {
+        cancel::check()?;
+        let (run, kept) = run_once(job, chosen, &launch, &mut input)?;
+        cancel::check()?;
+        written.extend(kept);
+        runs.push(run);
+        if runs
+            .last()
+            .is_some_and(|run| run.outcome == Outcome::TimedOut)
+        {
+            break;
+        }
+    }
+    let fingerprint =
+        fingerprint::take(job, &resolved.program, &cwd, &runs[0].modules, &chosen.info)?;
+    Ok(Measured {
+        measurement: summarise(job, chosen, runs, fingerprint),
+        written,
+    })
+}
+
+fn working_folder(job: &Job) -> Result<PathBuf, JobError> {
+    let ours = std::env::current_dir().map_err(stream("find the current folder".to_owned()))?;
+    Ok(job
+        .cwd
+        .as_ref()
+        .map_or_else(|| ours.clone(), |cwd| ours.join(cwd)))
+}
+
+fn stream(doing: String) -> impl FnOnce(io::Error) -> JobError {
+    move |source| JobError::Stream { doing, source }
+}
+
+fn input_name(input: &Input) -> String {
+    match input {
+        Input::File(path) => format!("open standard input `{}`", path.display()),
+        Input::Null | Input::Inherit => "set up standard input".to_owned(),
+    }
+}
+
+/// The launch that all runs share; only the streams differ.
+fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch), JobError> {
+    let env = Surroundings::of(job);
+    let path = env.value("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let resolved = resolve(&job.command, &path, cwd)?;
+    let env = env.for_program(&resolved, cwd, layout(chosen));
+    let launch = Launch {
+        program: resolved.program.clone(),
+        args: resolved.args.clone(),
+        env,
+        cwd: job.cwd.clone(),
+        fixed_addresses: job.pin,
+        fixed_random: job.pin,
+        cpu: job.pin.then_some(job.cpu),
+        own_session: job.own_session,
+        timeout: job.timeout,
+        ..Launch::default()
+    };
+    Ok((resolved, launch))
+}
+
+/// Where programs are looked for without a `PATH` (execvp(3) takes about the same).
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Valgrind lays its client's stack out itself.
+fn layout(chosen: &Chosen) -> StackLayout {
+    match chosen.info.name {
+        BackendKind::Cachegrind | BackendKind::Callgrind => StackLayout::Valgrind,
+        BackendKind::Perf | BackendKind::Step | BackendKind::Fake => StackLayout::Kernel,
+    }
+}
+
+/// The variables of a job's runs: pinned ones, or ours as they are.
+enum Surroundings {
+    Pinned(Environment),
+    Ours(BTreeMap<OsString, OsString>),
+}
+
+impl Surroundings {
+    fn of(job: &Job) -> Surroundings {
+        let ours = std::env::vars_os();
+        match job.pin {
+            true => Surroundings::Pinned(Environment::new(ours, job.env.iter().cloned(), true)),
+            false => Surroundings::Ours(ours.chain(job.env.iter().cloned()).collect()),
+        }
+    }
+
+    fn plain(&self) -> Vec<OsString> {
+        match self {
+            Surroundings::Pinned(environment) => environment.plain(),
+            Surroundings::Ours(all) => all
+                .iter()
+                .map(|(name, value)| assignment(name, value))
+                .collect(),
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<OsString> {
+        let start = format!("{name}=");
+        let plain = self.plain();
+        let value = plain
+            .iter()
+            .find_map(|v| v.as_bytes().strip_prefix(start.as_bytes()));
+        value.map(|value| OsStr::from_bytes(value).to_owned())
+    }
+
+    /// As the program gets them: pinned ones padded for its path and arguments.
+    fn for_program(&self, resolved: &Resolved, cwd: &Path, layout: StackLayout) -> Vec<OsString> {
+        let Surroundings::Pinned(environment) = self else {
+            return self.plain();
+        };
+        let path = resolved.program.as_os_str();
+        let script = script_args(&head(&cwd.join(path)), path, &resolved.args);
+        environment.padded(layout, path, script.as_ref().unwrap_or(&resolved.args))
+    }
+}
+
+fn assignment(name: &OsStr, value: &OsStr) -> OsString {
+    let mut text = name.to_owned();
+    text.push("=");
+    text.push(value);
+    text
+}
+
+/// The first bytes of a file, as many as the kernel looks at for `#!` (BINPRM_BUF_SIZE, linux/binfmts.h).
+fn head(file: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(256).read_to_end(&mut bytes));
+    read.map_or_else(|_| Vec::new(), |_| bytes)
+}
+
+fn run_once(
+    job: &Job,
+    chosen: &Chosen,
+    launch: &Launch,
+    input: &mut Source,
+) -> Result<(Run, Option<Written>), JobError> {
+    let scratch = Scratch::new()?;
+    let sinks =
+        Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
+    let launch = Launch {
+        stdin: input.next().map_err(stream(input_name(&job.input)))?,
+        stdout: sinks.stdout.clone(),
+        stderr: sinks.stderr.clone(),
+        ..launch.clone()
+    };
+    let run = chosen.backend.run(&launch, job.detail, scratch.path())?;
+    let written = sinks
+        .collect()
+        .map_err(stream("read the program's output".to_owned()))?;
+    Ok((run, written))
+}
+
+fn summarise(job: &Job, chosen: &Chosen, runs: Vec<Run>, fingerprint: Fingerprint) -> Measurement {
+    let repeats = Repeats {
+        instructions: runs.iter().map(|run| run.instructions).collect(),
+        agree: runs.windows(2).all(|pair| same_counts(&pair[0], &pair[1])),
+    };
+    let mut runs = runs.into_iter();
+    let Some(first) = runs.next() else {
+        unreachable!("a job runs at least once")
+    };
+    Measurement {
+        command: job
+            .command
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
+        backend: chosen.info.clone(),
+        outcome: first.outcome,
+        metrics: BTreeMap::from([(Metric::Instructions, first.instructions)]),
+        opcodes: first.opcodes.filter(|_| job.detail.opcodes),
+        functions: first.functions.filter(|_| job.detail.functions),
+        regions: first.regions,
+        processes: first.processes,
+        repeats,
+        pinned: pinning(job, first.pinning),
+        fingerprint,
+        caveats: first.caveats,
+    }
+}
+
+/// Everything that the definition of a count covers must be equal; pinning and modules are not counts.
+fn same_counts(a: &Run, b: &Run) -> bool {
+    a.outcome == b.outcome
+        && a.instructions == b.instructions
+        && a.opcodes == b.opcodes
+        && a.functions == b.functions
+        && a.regions == b.regions
+}
+
+/// What the backend held, and what the environment and the streams of this job hold.
+fn pinning(job: &Job, held_by_backend: Pinning) -> Pinning {
+    if !job.pin {
+        let mut free = Pinning::default();
+        Pin::ALL
+            .into_iter()
+            .for_each(|pin| free.free(pin, "pinning is switched off"));
+        return free;
+    }
+    let mut all = held_by_backend;
+    all.pinned(Pin::StackLayout);
+    if let Surroundings::Pinned(environment) = Surroundings::of(job) {
+        environment.note(&mut all);
+    }
+    match job.input {
+        Input::Inherit => all.free(Pin::Stdin, "the program reads ours"),
+        Input::Null | Input::File(_) => all.pinned(Pin::Stdin),
+    }
+    all
+}

@@ -1,0 +1,91 @@
+//! Folders for the files of one run, gone when it ends; those of killed runs are swept by the next.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// Names are `counterfoil-PID-RANDOM`, so that a folder tells whether its owner still lives.
+const PREFIX: &str = "counterfoil-";
+
+/// A folder of our own under the system's temporary folder.
+#[derive(Debug)]
+pub struct Scratch(TempDir);
+
+/// The temporary folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("make a folder under `{}`: {source}; set TMPDIR to a folder that can be written", base.display())]
+pub struct ScratchError {
+    /// The temporary folder.
+    pub base: PathBuf,
+    /// The answer.
+    pub source: io::Error,
+}
+
+impl Scratch {
+    /// Makes an empty folder.
+    pub fn new() -> Result<Scratch, ScratchError> {
+        let base = std::env::temp_dir();
+        tempfile::Builder::new()
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
+            .tempdir_in(&base)
+            .map(Scratch)
+            .map_err(|source| ScratchError { base, source })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// Removes the folders of runs that were killed: those of our user whose process is gone.
+pub fn sweep() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(owner_of);
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Another user's folder refuses, and stays.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The process that made a folder of this name; none when the name is not one of ours.
+fn owner_of(name: &str) -> Option<u32> {
+    let (pid, random) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    (!random.is_empty()).then(|| pid.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_its_own_names_only() {
+        assert_eq!(owner_of("counterfoil-123-abc"), Some(123));
+        for other in [
+            "counterfoil-123",
+            "counterfoil-x-y",
+            "counterfoil-123-",
+            "other-123-a",
+        ] {
+            assert_eq!(owner_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn sweeps_what_a_dead_process_left_and_nothing_else() {
+        let live = Scratch::new().unwrap();
+        // Process ids end at 2^22 (proc_sys_kernel(5), pid_max), so this one never lives.
+        let dead = std::env::temp_dir().join(format!("{PREFIX}99999999-{}", std::process::id()));
+        fs::create_dir_all(dead.join("nested")).unwrap();
+        sweep();
+        assert!(live.path().exists());
+        assert!(!dead.exists());
+    }
+}

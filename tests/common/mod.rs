@@ -1,0 +1,137 @@
+//! What the end-to-end tests share: skips that show, the binary, small programs, folders.
+//!
+//! A test that cannot run here is reported as ignored with the reason before its name; with
+//! `COUNTERFOIL_NO_SKIPS=1` it fails instead.
+#![expect(dead_code, reason = "each test binary uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+
+use libtest_mimic::{Arguments, Trial};
+use tempfile::TempDir;
+
+/// What a test needs of the machine.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// A program in PATH.
+    Program(&'static str),
+    /// Single-stepping, which other processors than x86-64 do not offer.
+    Step,
+}
+
+impl Need {
+    /// Why it is not there; none when it is.
+    fn missing(self) -> Option<String> {
+        match self {
+            Need::Program(name) => which(name).is_none().then(|| format!("no {name} in PATH")),
+            Need::Step => {
+                (!cfg!(target_arch = "x86_64")).then(|| "not an x86-64 machine".to_owned())
+            }
+        }
+    }
+}
+
+/// The file of a program in PATH.
+pub fn which(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// One test; what it needs is looked for first.
+pub fn case(name: &'static str, needs: &[Need], body: fn()) -> Trial {
+    let missing: Vec<_> = needs.iter().filter_map(|need| need.missing()).collect();
+    if missing.is_empty() {
+        return Trial::test(name, move || {
+            body();
+            Ok(())
+        });
+    }
+    let reason = missing.join(", ");
+    if std::env::var_os("COUNTERFOIL_NO_SKIPS").is_some_and(|value| value == "1") {
+        return Trial::test(name, move || {
+            Err(format!("cannot run here: {reason}").into())
+        });
+    }
+    Trial::test(name, || Ok(()))
+        .with_kind(format!("skipped: {reason}"))
+        .with_ignored_flag(true)
+}
+
+/// Runs the tests of one binary.
+pub fn run(trials: Vec<Trial>) -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The `counterfoil` command with nothing of the surroundings that could colour its output.
+pub fn counterfoil(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_counterfoil"));
+    command
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env_remove("COLUMNS")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Its finished run.
+pub fn output(command: &mut Command) -> Output {
+    command.output().expect("the command starts")
+}
+
+/// Standard output as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The report of `count --json` with these arguments before the command.
+pub fn count_json(arguments: &[&str]) -> serde_json::Value {
+    let all: Vec<&str> = ["count", "--json"]
+        .iter()
+        .chain(arguments)
+        .copied()
+        .collect();
+    let output = output(&mut counterfoil(&all));
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", stdout(&output), stderr(&output)))
+}
+
+/// `metrics.instructions` of a report.
+pub fn instructions(report: &serde_json::Value) -> u64 {
+    report["metrics"]["instructions"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no count in {report:#}"))
+}
+
+/// An empty folder.
+pub fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// Writes a file below `folder`, its parents too, and returns its path.
+pub fn write(folder: &Path, name: &str, content: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("its folder");
+    std::fs::write(&path, content).expect("the file");
+    path
+}
+
+/// Compiles a C (or .S) source with more arguments for gcc, and returns the program.
+pub fn compile(folder: &Path, name: &str, source: &str, arguments: &[&str]) -> PathBuf {
+    let source = write(folder, name, source);
+    let program = source.with_extension("bin");
+    let status = Command::new("gcc")
+        .args(arguments)
+        .arg("-o")
+        .args([&program, &source])
+        .status()
+        .expect("gcc starts");
+    assert!(status.success(), "gcc compiles {}", source.display());
+    program
+}

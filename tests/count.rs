@@ -1,0 +1,464 @@
+//! `count` and `compare` on real programs: what is counted, what the report says, that runs agree.
+
+mod common;
+
+use std::process::ExitCode;
+
+use common::Need::{Program, Step};
+use common::{
+    case, compile, count_json, counterfoil, folder, instructions, output, stderr, stdout, write,
+};
+
+fn main() -> ExitCode {
+    let valgrind = [Program("valgrind")];
+    let gcc = [Program("valgrind"), Program("gcc")];
+    let python = [Program("valgrind"), Program("python3")];
+    let all = [Program("valgrind"), Program("gcc"), Step];
+    common::run(vec![
+        case("ten_of_ten_runs_of_true_agree", &valgrind, || {
+            agrees(&["true"])
+        }),
+        case(
+            "ten_of_ten_runs_of_git_agree",
+            &[Program("valgrind"), Program("git")],
+            || agrees(&["git", "--version"]),
+        ),
+        case("ten_of_ten_runs_of_sort_agree", &valgrind, || {
+            agrees(&["sort", "/etc/services"])
+        }),
+        case("ten_of_ten_runs_of_gzip_agree", &valgrind, || {
+            agrees(&["gzip", "-c", "/etc/services"])
+        }),
+        case(
+            "ten_of_ten_runs_of_gcc_agree",
+            &gcc,
+            ten_of_ten_runs_of_gcc_agree,
+        ),
+        case("ten_of_ten_runs_of_python_agree", &python, || {
+            agrees(&["python3", "-c", "pass"])
+        }),
+        case(
+            "stepped_runs_of_real_programs_agree",
+            &all,
+            stepped_runs_of_real_programs_agree,
+        ),
+        case(
+            "opcodes_and_functions_sum_to_the_total",
+            &python,
+            opcodes_and_functions_sum_to_the_total,
+        ),
+        case(
+            "a_tree_is_the_sum_of_its_processes",
+            &gcc,
+            a_tree_is_the_sum_of_its_processes,
+        ),
+        case(
+            "a_forked_copy_is_counted_once",
+            &all,
+            a_forked_copy_is_counted_once,
+        ),
+        case(
+            "environment_length_moves_a_bare_count_and_no_pinned_one",
+            &gcc,
+            environment_length_moves_a_bare_count_and_no_pinned_one,
+        ),
+        case(
+            "a_pinned_run_sees_a_clean_environment",
+            &valgrind,
+            a_pinned_run_sees_a_clean_environment,
+        ),
+        case(
+            "an_unpinned_run_sees_ours",
+            &valgrind,
+            an_unpinned_run_sees_ours,
+        ),
+        case(
+            "json_leaves_standard_output_to_the_report",
+            &valgrind,
+            json_leaves_standard_output_to_the_report,
+        ),
+        case(
+            "the_report_says_which_backend_and_why",
+            &valgrind,
+            the_report_says_which_backend_and_why,
+        ),
+        case(
+            "refuses_details_a_backend_does_not_count",
+            &valgrind,
+            refuses_details_a_backend_does_not_count,
+        ),
+        case(
+            "a_valgrind_that_dies_is_no_count",
+            &[],
+            a_valgrind_that_dies_is_no_count,
+        ),
+        case(
+            "without_valgrind_single_stepping_remains",
+            &[Step],
+            without_valgrind_single_stepping_remains,
+        ),
+        case(
+            "compare_explains_the_difference",
+            &gcc,
+            compare_explains_the_difference,
+        ),
+        case(
+            "regions_leave_setup_and_teardown_out",
+            &all,
+            regions_leave_setup_and_teardown_out,
+        ),
+    ])
+}
+
+fn agrees(command: &[&str]) {
+    let arguments = [
+        &["--backend", "cachegrind", "--repeat", "10", "--"],
+        command,
+    ]
+    .concat();
+    let report = count_json(&arguments);
+    assert_eq!(report["repeats"]["agree"], true, "{:#}", report["repeats"]);
+    assert_eq!(
+        report["repeats"]["instructions"].as_array().unwrap().len(),
+        10
+    );
+    assert!(
+        instructions(&report) > 50_000,
+        "the loader alone is more: {report:#}"
+    );
+}
+
+fn ten_of_ten_runs_of_gcc_agree() {
+    let folder = folder();
+    let source = write(
+        folder.path(),
+        "a.c",
+        "int square(int x) { return x * x; }\n",
+    );
+    let object = folder.path().join("a.o");
+    agrees(&[
+        "gcc",
+        "-O2",
+        "-c",
+        source.to_str().unwrap(),
+        "-o",
+        object.to_str().unwrap(),
+    ]);
+}
+
+fn stepped_runs_of_real_programs_agree() {
+    for command in [
+        &["true"][..],
+        &["sh", "-c", "true | true"],
+        &["sort", "/etc/hostname"],
+    ] {
+        let arguments = [&["--backend", "step", "--repeat", "3", "--"], command].concat();
+        let report = count_json(&arguments);
+        assert_eq!(
+            report["repeats"]["agree"], true,
+            "{command:?}: {:#}",
+            report["repeats"]
+        );
+    }
+}
+
+fn sum(counts: &serde_json::Value) -> u64 {
+    counts
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|count| count.as_u64().unwrap())
+        .sum()
+}
+
+fn opcodes_and_functions_sum_to_the_total() {
+    for command in [&["python3", "-c", "pass"][..], &["git", "--version"]] {
+        let arguments = [
+            &["--opcodes", "--functions", "--backend", "callgrind", "--"],
+            command,
+        ]
+        .concat();
+        let report = count_json(&arguments);
+        let total = instructions(&report);
+        assert_eq!(sum(&report["opcodes"]), total, "{command:?}");
+        let functions = report["functions"].as_array().unwrap();
+        let by_function: u64 = functions
+            .iter()
+            .map(|row| row["instructions"].as_u64().unwrap())
+            .sum();
+        assert_eq!(by_function, total, "{command:?}");
+        let unknown = functions
+            .iter()
+            .filter(|row| row["module"].as_str().unwrap().contains("???"));
+        assert_eq!(unknown.count(), 0, "{command:?}");
+        assert!(report["opcodes"].get("(bad)").is_none(), "{command:?}");
+    }
+}
+
+fn a_tree_is_the_sum_of_its_processes() {
+    let folder = folder();
+    let source = write(folder.path(), "a.c", "int main(void) { return 0; }\n");
+    let program = folder.path().join("a.out");
+    let command = [
+        "gcc",
+        source.to_str().unwrap(),
+        "-o",
+        program.to_str().unwrap(),
+    ];
+    let report = count_json(&[&["--backend", "cachegrind", "--"], &command[..]].concat());
+    let processes = report["processes"].as_array().unwrap();
+    let programs: Vec<_> = processes
+        .iter()
+        .map(|p| p["program"].as_str().unwrap())
+        .collect();
+    for name in ["gcc", "cc1", "as", "ld"] {
+        assert!(
+            programs.iter().any(|program| program.contains(name)),
+            "{name} in {programs:?}"
+        );
+    }
+    let counts = processes
+        .iter()
+        .filter_map(|process| process["instructions"].as_u64());
+    assert_eq!(counts.sum::<u64>(), instructions(&report), "{report:#}");
+    assert!(program.exists(), "gcc did its work");
+}
+
+/// The parent's work before the fork must not be counted again in the child.
+fn a_forked_copy_is_counted_once() {
+    let source = "
+        #include <sys/wait.h>
+        #include <unistd.h>
+        static void work(long n) { for (volatile long i = 0; i < n; i++) ; }
+        int main(void) {
+            work(1000000);
+            if (fork() == 0) { work(1000); _exit(0); }
+            wait(0);
+            return 0;
+        }";
+    let folder = folder();
+    let program = compile(folder.path(), "fork.c", source, &["-O1"]);
+    let program = program.to_str().unwrap();
+    let stepped = instructions(&count_json(&["--backend", "step", "--", program]));
+    for backend in ["cachegrind", "callgrind"] {
+        let counted = instructions(&count_json(&["--backend", backend, "--", program]));
+        let off = counted.abs_diff(stepped);
+        assert!(off < stepped / 50, "{backend} {counted}, step {stepped}");
+    }
+}
+
+fn environment_length_moves_a_bare_count_and_no_pinned_one() {
+    let folder = folder();
+    let source = include_str!("pinning/strings.c");
+    let program = compile(folder.path(), "strings.c", source, &["-O2"]);
+    let program = program.to_str().unwrap();
+    let count = |length: usize, pin: &[&str]| {
+        let variable = format!("LENGTH={}", "x".repeat(length));
+        let mut arguments = vec![
+            "count",
+            "--json",
+            "--backend",
+            "callgrind",
+            "--env",
+            &variable,
+        ];
+        arguments.extend(pin);
+        arguments.extend(["--", program]);
+        // Unpinned runs get our environment, so it must be the same everywhere but for LENGTH.
+        let mut command = counterfoil(&arguments);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap());
+        let run = output(&mut command);
+        instructions(
+            &serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{}", stderr(&run))),
+        )
+    };
+    let lengths = [1, 2, 7, 16, 40, 63, 1000, 5000];
+    let spread = |pin: &[&str]| {
+        let counts: Vec<u64> = lengths.iter().map(|length| count(*length, pin)).collect();
+        let (least, most) = (*counts.iter().min().unwrap(), *counts.iter().max().unwrap());
+        (most - least, least)
+    };
+    let (moved, least) = spread(&["--no-pin"]);
+    assert!(
+        moved * 100 > least,
+        "bare, it moves by a percent or more: {moved} of {least}"
+    );
+    assert_eq!(spread(&[]).0, 0, "pinned, it does not move at all");
+}
+
+fn a_pinned_run_sees_a_clean_environment() {
+    let run = output(
+        counterfoil(&[
+            "count",
+            "--backend",
+            "cachegrind",
+            "--env",
+            "MINE=1",
+            "--env",
+            "KEPT",
+            "--",
+            "env",
+        ])
+        .env("SECRET", "hidden")
+        .env("KEPT", "two"),
+    );
+    let seen = stdout(&run);
+    assert!(!seen.contains("SECRET"), "{seen}");
+    for line in ["MINE=1\n", "KEPT=two\n", "PYTHONHASHSEED=0\n", "TZ=UTC"] {
+        assert!(seen.contains(line), "{line} in {seen}");
+    }
+}
+
+fn an_unpinned_run_sees_ours() {
+    let mut command = counterfoil(&["count", "--backend", "cachegrind", "--no-pin", "--", "env"]);
+    let run = output(command.env("OURS", "here"));
+    assert!(stdout(&run).contains("OURS=here\n"));
+    assert!(!stdout(&run).contains("COUNTERFOIL_PAD"));
+}
+
+fn json_leaves_standard_output_to_the_report() {
+    let run = output(&mut counterfoil(&[
+        "count",
+        "--json",
+        "--backend",
+        "cachegrind",
+        "--",
+        "echo",
+        "words",
+    ]));
+    let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(stderr(&run).contains("words\n"));
+    for key in [
+        "schema",
+        "command",
+        "backend",
+        "metrics",
+        "repeats",
+        "pinned",
+        "fingerprint",
+    ] {
+        assert!(report.get(key).is_some(), "{key} in {report:#}");
+    }
+    assert_eq!(report["command"], serde_json::json!(["echo", "words"]));
+}
+
+fn the_report_says_which_backend_and_why() {
+    let run = output(&mut counterfoil(&["count", "--opcodes", "--", "true"]));
+    let report = stderr(&run);
+    assert!(report.contains("callgrind"), "{report}");
+    assert!(
+        report.contains("cachegrind does not count opcodes"),
+        "{report}"
+    );
+}
+
+fn refuses_details_a_backend_does_not_count() {
+    let run = output(&mut counterfoil(&[
+        "count",
+        "--backend",
+        "cachegrind",
+        "--opcodes",
+        "--",
+        "true",
+    ]));
+    assert_eq!(run.status.code(), Some(125));
+    let message = stderr(&run);
+    assert!(
+        message.contains("cachegrind") && message.contains("opcodes"),
+        "{message}"
+    );
+}
+
+/// A valgrind that prints what the real one prints on an AVX-512 instruction, and dies.
+fn a_valgrind_that_dies_is_no_count() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let fake = write(folder.path(), "valgrind", "#!/bin/sh\nkill -ILL $$\n");
+    std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let mut command = counterfoil(&["count", "--backend", "cachegrind", "--", "true"]);
+    let run = output(command.env("PATH", path));
+    assert_eq!(run.status.code(), Some(125), "{}", stderr(&run));
+    assert!(stderr(&run).contains("valgrind"), "{}", stderr(&run));
+    assert!(
+        !stderr(&run).contains("instructions  "),
+        "no count: {}",
+        stderr(&run)
+    );
+}
+
+fn without_valgrind_single_stepping_remains() {
+    let folder = folder();
+    let command = &mut counterfoil(&["count", "--json", "--", "/bin/true"]);
+    let run = output(command.env("PATH", folder.path()));
+    let report: serde_json::Value =
+        serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{}", stderr(&run)));
+    assert!(
+        ["step", "perf"].contains(&report["backend"]["name"].as_str().unwrap()),
+        "{report:#}"
+    );
+}
+
+fn compare_explains_the_difference() {
+    let folder = folder();
+    let source = |divide: &str| {
+        format!(
+            "int main(int c, char **v) {{ volatile unsigned x = 7; for (int i = 0; i < 5000; i++) x = x {divide}; return 0; }}"
+        )
+    };
+    let plain = compile(folder.path(), "plain.c", &source("+ 3"), &["-O1"]);
+    let divides = compile(
+        folder.path(),
+        "divides.c",
+        &source("/ (unsigned)(c + 2)"),
+        &["-O1"],
+    );
+    let run = output(&mut counterfoil(&[
+        "compare",
+        plain.to_str().unwrap(),
+        divides.to_str().unwrap(),
+    ]));
+    let report = stdout(&run);
+    assert_eq!(run.status.code(), Some(0), "{}", stderr(&run));
+    assert!(
+        report.contains("div") && report.contains("+5,000") && report.contains("main"),
+        "{report}"
+    );
+}
+
+fn regions_leave_setup_and_teardown_out() {
+    let include = format!("-I{}/shim/include", env!("CARGO_MANIFEST_DIR"));
+    let source = r#"
+        #include <counterfoil.h>
+        static void work(long n) { for (volatile long i = 0; i < n; i++) ; }
+        int main(void) {
+            work(100000);
+            for (int i = 0; i < 3; i++) {
+                COUNTERFOIL_REGION_BEGIN("middle");
+                work(1000);
+                COUNTERFOIL_REGION_END("middle");
+            }
+            work(100000);
+            return 0;
+        }"#;
+    let folder = folder();
+    let program = compile(folder.path(), "regions.c", source, &["-O1", &include]);
+    let mut counts = Vec::new();
+    for backend in ["step", "callgrind"] {
+        let report = count_json(&[
+            "--regions",
+            "--backend",
+            backend,
+            "--",
+            program.to_str().unwrap(),
+        ]);
+        let region = &report["regions"]["middle"];
+        assert_eq!(region["entries"], 3, "{backend}: {report:#}");
+        counts.push(region["instructions"].as_u64().unwrap());
+        assert_eq!(instructions(&report), counts[counts.len() - 1], "{backend}");
+    }
+    assert_eq!(counts[0], counts[1], "step and callgrind");
+    assert!((9_000..30_000).contains(&counts[0]), "{counts:?}");
+}

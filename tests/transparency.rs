@@ -1,0 +1,441 @@
+//! A program under `count` behaves as if counterfoil were not there: streams, exit codes, signals, job control.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use common::Need::{Program, Step};
+use common::{case, compile, counterfoil, folder, output, stderr, stdout, write};
+
+/// Backends that every machine of the tests has, by how they run the program.
+const BACKENDS: [&str; 3] = ["cachegrind", "callgrind", "step"];
+
+fn main() -> ExitCode {
+    let all = [Program("valgrind"), Program("gcc"), Step];
+    common::run(vec![
+        case("passes_exit_codes_through", &all, passes_exit_codes_through),
+        case(
+            "reports_death_by_signal_as_a_shell_does",
+            &all,
+            reports_death_by_signal_as_a_shell_does,
+        ),
+        case(
+            "passes_input_and_output_through_untouched",
+            &all,
+            passes_input_and_output_through_untouched,
+        ),
+        case(
+            "gives_every_repeat_the_same_input",
+            &all,
+            gives_every_repeat_the_same_input,
+        ),
+        case(
+            "survives_a_reader_that_goes_away",
+            &all,
+            survives_a_reader_that_goes_away,
+        ),
+        case("passes_a_signal_on", &all, passes_a_signal_on),
+        case(
+            "leaves_interruption_to_the_program",
+            &all,
+            leaves_interruption_to_the_program,
+        ),
+        case(
+            "returns_when_a_background_child_is_left",
+            &all,
+            returns_when_a_background_child_is_left,
+        ),
+        case(
+            "kills_the_whole_tree_when_time_is_up",
+            &all,
+            kills_the_whole_tree_when_time_is_up,
+        ),
+        case(
+            "says_what_is_wrong_with_a_program_that_cannot_start",
+            &all,
+            says_what_is_wrong_with_a_program_that_cannot_start,
+        ),
+        case(
+            "runs_scripts_with_and_without_interpreter_line",
+            &all,
+            runs_scripts_with_and_without_interpreter_line,
+        ),
+        case(
+            "hands_open_files_and_ignored_signals_on",
+            &all,
+            hands_open_files_and_ignored_signals_on,
+        ),
+        case(
+            "stops_and_goes_on_with_job_control",
+            &all,
+            stops_and_goes_on_with_job_control,
+        ),
+    ])
+}
+
+fn under(backend: &str, command: &[&str]) -> std::process::Command {
+    let arguments: Vec<&str> = ["count", "--backend", backend, "--"]
+        .iter()
+        .chain(command)
+        .copied()
+        .collect();
+    counterfoil(&arguments)
+}
+
+fn passes_exit_codes_through() {
+    for backend in BACKENDS {
+        for code in [0, 1, 42, 255] {
+            let run = output(&mut under(backend, &["sh", "-c", &format!("exit {code}")]));
+            assert_eq!(run.status.code(), Some(code), "{backend}: {}", stderr(&run));
+        }
+    }
+}
+
+fn reports_death_by_signal_as_a_shell_does() {
+    for backend in BACKENDS {
+        for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
+            let run = output(&mut under(
+                backend,
+                &["sh", "-c", &format!("kill -{name} $$")],
+            ));
+            assert_eq!(
+                run.status.code(),
+                Some(128 + number),
+                "{backend}: {}",
+                stderr(&run)
+            );
+        }
+    }
+}
+
+fn passes_input_and_output_through_untouched() {
+    let bytes: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+    for backend in BACKENDS {
+        let mut child = under(backend, &["sh", "-c", "cat; echo oops >&2"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let copy = bytes.clone();
+        let writer = std::thread::spawn(move || input.write_all(&copy).unwrap());
+        let run = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert_eq!(run.stdout, bytes, "{backend}");
+        assert!(
+            stderr(&run).starts_with("oops\n"),
+            "{backend}: {}",
+            stderr(&run)
+        );
+        assert!(
+            !stderr(&run).contains("=="),
+            "no word of Valgrind's own: {}",
+            stderr(&run)
+        );
+    }
+}
+
+fn gives_every_repeat_the_same_input() {
+    let mut child = counterfoil(&[
+        "count",
+        "--backend",
+        "cachegrind",
+        "--repeat",
+        "3",
+        "--",
+        "sort",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    child.stdin.take().unwrap().write_all(b"b\na\n").unwrap();
+    let run = child.wait_with_output().unwrap();
+    assert_eq!(stdout(&run), "a\nb\na\nb\na\nb\n");
+    assert!(stderr(&run).contains("3 of 3"), "{}", stderr(&run));
+}
+
+fn survives_a_reader_that_goes_away() {
+    for backend in BACKENDS {
+        let mut child = under(backend, &["sh", "-c", "while echo y; do :; done"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = [0; 2];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let run = child.wait_with_output().unwrap();
+        assert_eq!(
+            run.status.code(),
+            Some(128 + 13),
+            "{backend}: {}",
+            stderr(&run)
+        );
+    }
+}
+
+const WAITS: &str = "trap 'echo caught; exit 7' TERM INT; echo ready; while :; do sleep 0.05; done";
+
+fn start_waiting(backend: &str) -> std::process::Child {
+    let mut child = under(backend, &["sh", "-c", WAITS])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut ready)
+        .unwrap();
+    child
+}
+
+fn kill(target: &str, signal: &str) {
+    let status = std::process::Command::new("kill")
+        .args([signal, "--", target])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+fn passes_a_signal_on() {
+    for backend in BACKENDS {
+        let child = start_waiting(backend);
+        kill(&child.id().to_string(), "-TERM");
+        let run = child.wait_with_output().unwrap();
+        assert_eq!(
+            (run.status.code(), stdout(&run).as_str()),
+            (Some(7), "caught\n"),
+            "{backend}"
+        );
+        assert!(
+            stderr(&run).contains("instructions"),
+            "{backend}: {}",
+            stderr(&run)
+        );
+    }
+}
+
+/// Ctrl-C on a real terminal: script(1) makes one, and byte 3 typed into it is the interrupt character.
+fn leaves_interruption_to_the_program() {
+    for backend in BACKENDS {
+        let command = format!(
+            "{} count --backend {backend} -- sh -c \"{WAITS}\"",
+            env!("CARGO_BIN_EXE_counterfoil")
+        );
+        let mut child = std::process::Command::new("script")
+            .args(["-qefc", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut seen = String::new();
+        let mut terminal = child.stdout.take().unwrap();
+        let mut chunk = [0; 4096];
+        while !seen.contains("ready") {
+            let length = terminal.read(&mut chunk).unwrap();
+            assert!(length > 0, "{backend}: ended early: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
+        }
+        child.stdin.as_mut().unwrap().write_all(&[3]).unwrap();
+        let _ = terminal.read_to_string(&mut seen);
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(7), "{backend}: {seen}");
+        assert!(
+            seen.contains("caught") && seen.contains("instructions"),
+            "{backend}: {seen}"
+        );
+    }
+}
+
+fn returns_when_a_background_child_is_left() {
+    for backend in BACKENDS {
+        let start = Instant::now();
+        let run = output(&mut under(
+            backend,
+            &["sh", "-c", "sleep 20 >/dev/null 2>&1 & echo done"],
+        ));
+        assert!(
+            start.elapsed() < Duration::from_secs(15),
+            "{backend} waits for the child"
+        );
+        assert_eq!(
+            (run.status.code(), stdout(&run).as_str()),
+            (Some(0), "done\n"),
+            "{backend}"
+        );
+        assert!(
+            stderr(&run).contains("still r"),
+            "{backend} names what is not counted: {}",
+            stderr(&run)
+        );
+    }
+}
+
+fn kills_the_whole_tree_when_time_is_up() {
+    for backend in BACKENDS {
+        let folder = folder();
+        let mark = folder.path().join("mark");
+        let script = format!("(sleep 6; touch {}) & wait", mark.display());
+        let arguments = [
+            "count",
+            "--backend",
+            backend,
+            "--timeout",
+            "2s",
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ];
+        let run = output(&mut counterfoil(&arguments));
+        assert_eq!(run.status.code(), Some(124), "{backend}: {}", stderr(&run));
+        assert!(stderr(&run).contains("time"), "{backend}: {}", stderr(&run));
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(!mark.exists(), "{backend}: the child of the child lived on");
+    }
+}
+
+fn says_what_is_wrong_with_a_program_that_cannot_start() {
+    let folder = folder();
+    let plain = write(folder.path(), "plain", "text");
+    for backend in BACKENDS {
+        for (program, code, words) in [
+            ("no-such-program-anywhere", 127, "not found in PATH"),
+            ("/no/such/file", 127, "does not exist"),
+            (plain.to_str().unwrap(), 126, "chmod +x"),
+            ("/tmp", 126, "folder"),
+        ] {
+            let run = output(&mut under(backend, &[program]));
+            assert_eq!(
+                run.status.code(),
+                Some(code),
+                "{backend} {program}: {}",
+                stderr(&run)
+            );
+            assert!(
+                stderr(&run).contains(words),
+                "{backend} {program}: {}",
+                stderr(&run)
+            );
+        }
+    }
+}
+
+fn runs_scripts_with_and_without_interpreter_line() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    for (name, text) in [
+        ("with", "#!/bin/sh\necho $0 $1\n"),
+        ("without", "echo $0 $1\n"),
+    ] {
+        let script = write(folder.path(), name, text);
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for backend in BACKENDS {
+            let run = output(&mut under(backend, &[script.to_str().unwrap(), "word"]));
+            assert_eq!(
+                stdout(&run),
+                format!("{} word\n", script.display()),
+                "{backend}"
+            );
+        }
+    }
+}
+
+const INHERITS: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+    struct sigaction hup, pipe;
+    sigset_t mask;
+    sigaction(SIGHUP, 0, &hup);
+    sigaction(SIGPIPE, 0, &pipe);
+    sigprocmask(SIG_BLOCK, 0, &mask);
+    printf("%d %d %d %d\n", hup.sa_handler == SIG_IGN, pipe.sa_handler == SIG_DFL,
+           sigismember(&mask, SIGTERM), (int)write(9, "nine", 4));
+    return 0;
+}
+"#;
+
+fn hands_open_files_and_ignored_signals_on() {
+    let folder = folder();
+    let program = compile(folder.path(), "inherits.c", INHERITS, &[]);
+    for backend in BACKENDS {
+        let script = format!(
+            "trap '' HUP; exec 9>{0}/nine; exec {1} count --backend {backend} -- {2}",
+            folder.path().display(),
+            env!("CARGO_BIN_EXE_counterfoil"),
+            program.display()
+        );
+        let run = output(std::process::Command::new("sh").args(["-c", &script]));
+        assert_eq!(stdout(&run), "1 1 0 4\n", "{backend}: {}", stderr(&run));
+        assert_eq!(
+            std::fs::read(folder.path().join("nine")).unwrap(),
+            b"nine",
+            "{backend}"
+        );
+    }
+}
+
+/// An interactive shell on a real terminal stops the whole job with Ctrl-Z and brings it back with fg.
+fn stops_and_goes_on_with_job_control() {
+    for backend in BACKENDS {
+        let command = format!(
+            "{} count --backend {backend} -- sh -c 'echo ready; sleep 1; echo slept'",
+            env!("CARGO_BIN_EXE_counterfoil")
+        );
+        let mut child = std::process::Command::new("script")
+            .args(["-qefc", "bash --norc --noprofile -i", "/dev/null"])
+            .env("PS1", "$ ")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut keys = child.stdin.take().unwrap();
+        let mut screen = Screen {
+            pipe: child.stdout.take().unwrap(),
+            text: String::new(),
+        };
+        keys.write_all(format!("{command}\n").as_bytes()).unwrap();
+        screen.wait_for("\nready");
+        keys.write_all(&[26]).unwrap();
+        screen.wait_for("Stopped");
+        keys.write_all(b"fg\n").unwrap();
+        screen.wait_for("\nslept");
+        screen.wait_for("instructions");
+        keys.write_all(b"exit 3\n").unwrap();
+        assert_eq!(
+            child.wait().unwrap().code(),
+            Some(3),
+            "{backend}: {}",
+            screen.text
+        );
+    }
+}
+
+/// What a terminal has shown.
+struct Screen {
+    pipe: std::process::ChildStdout,
+    text: String,
+}
+
+impl Screen {
+    fn wait_for(&mut self, words: &str) {
+        let mut chunk = [0; 4096];
+        while !self.text.contains(words) {
+            let length = self.pipe.read(&mut chunk).unwrap();
+            assert!(length > 0, "no `{words}` in: {}", self.text);
+            self.text
+                .push_str(&String::from_utf8_lossy(&chunk[..length]));
+        }
+        let end = self.text.find(words).unwrap() + words.len();
+        self.text.drain(..end);
+    }
+}
