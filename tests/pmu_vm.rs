@@ -13,8 +13,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
 /// The counting commands in the machine, plain and for regions.
-const COUNT: &str = "/pmu/perf_probe --";
-const COUNT_REGIONS: &str = "/pmu/perf_probe -- --regions";
+const COUNT: &str = "/pmu/counterfoil count --backend perf --json --";
+const COUNT_REGIONS: &str = "/pmu/counterfoil count --backend perf --json --regions --";
+
+/// The exit code when counting itself failed.
+const COUNTING_FAILED: i32 = 125;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -38,7 +41,7 @@ enum Kind {
 
 fn main() {
     let args = Arguments::from_args();
-    let tests: [(&str, Test); 13] = [
+    let tests: [(&str, Test); 16] = [
         ("a_loop_counts_as_constructed", || program("loop")),
         ("both_halves_of_a_fork_are_counted", || program("fork")),
         ("a_program_executed_by_a_child_is_counted", || {
@@ -48,8 +51,13 @@ fn main() {
         ("system_calls_and_page_faults_cost_nothing", || {
             program("kernel")
         }),
+        ("the_suites_arm64_programs_count_as_constructed", suite),
+        ("regions_of_the_c_header_are_counted", marked),
         ("programs_of_a_tree_are_counted_apart", programs_apart),
         ("regions_count_as_constructed", regions),
+        ("a_marker_counts_where_the_program_waits", || {
+            program("late")
+        }),
         ("a_program_that_enters_no_region_is_an_error", no_region),
         ("every_repeat_gives_the_same_count", repeats),
         ("groups_and_crowds_count_exactly_or_not_at_all", groups),
@@ -123,30 +131,43 @@ fn build() -> Result<PathBuf, String> {
         "cargo",
         "build",
         "--locked",
-        "--example",
-        "perf_probe",
+        "--bin",
+        "counterfoil",
         "--example",
         "perf_counters",
     ];
     output(script("cross").args(cargo).env("CARGO_TARGET_DIR", &target))?;
     let folder = target.join("machine");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let examples = target.join("aarch64-unknown-linux-gnu/debug/examples");
-    for binary in ["perf_probe", "perf_counters"] {
-        let stripped = folder.join(binary);
+    let built = target.join("aarch64-unknown-linux-gnu/debug");
+    for binary in ["counterfoil", "examples/perf_counters"] {
+        let stripped = folder.join(Path::new(binary).file_name().unwrap_or_default());
         output(
             Command::new("aarch64-linux-gnu-strip")
                 .arg("-o")
                 .arg(stripped)
-                .arg(examples.join(binary)),
+                .arg(built.join(binary)),
         )?;
     }
-    for name in ["loop", "fork", "exec", "threads", "kernel", "regions"] {
+    for name in [
+        "loop", "fork", "exec", "threads", "kernel", "regions", "late",
+    ] {
         let options = ["-nostdlib", "-static", "-o"];
         compile(&options, &folder.join(name), &source(name))?;
     }
     let hog = Path::new(ROOT).join("tests/pmu/programs/hog.c");
     compile(&["-O1", "-static", "-o"], &folder.join("hog"), &hog)?;
+    let include = Path::new(ROOT).join("shim/include");
+    let include = include.to_string_lossy();
+    let marked = Path::new(ROOT).join("tests/pmu/programs/marked.c");
+    compile(
+        &["-O1", "-static", "-I", &include, "-o"],
+        &folder.join("marked"),
+        &marked,
+    )?;
+    let mut suite = Command::new(Path::new(ROOT).join("workloads/asm/build"));
+    suite.arg("aarch64").arg(folder.join("suite"));
+    output(suite.env("CC", "aarch64-linux-gnu-gcc"))?;
     let cases = Path::new(ROOT).join("tests/pmu/cases.sh");
     std::fs::copy(cases, folder.join("cases.sh")).map_err(|error| error.to_string())?;
     Ok(folder)
@@ -231,9 +252,10 @@ fn case(kind: Kind, name: &str) -> Result<Case, Failed> {
 
 /// The report of a case that must have counted.
 fn report(case: &Case) -> Result<Value, Failed> {
-    let line = case.output.lines().find(|line| line.starts_with('{'));
-    match line.map(serde_json::from_str) {
-        Some(Ok(report)) if case.code == 0 => Ok(report),
+    let text = case.output.find('{').zip(case.output.rfind('}'));
+    let json = text.and_then(|(first, last)| case.output.get(first..=last));
+    match json.map(serde_json::from_str) {
+        Some(Ok(report)) if case.code != COUNTING_FAILED => Ok(report),
         _ => Err(format!("no report: {case:?}").into()),
     }
 }
@@ -248,7 +270,7 @@ fn same<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Result<(), Fai
 /// A case that must have been refused, in these words.
 fn refused(case: &Case, words: &[&str]) -> Result<(), Failed> {
     let said = words.iter().all(|word| case.output.contains(word));
-    if case.code == 6 && said {
+    if case.code == COUNTING_FAILED && said {
         return Ok(());
     }
     Err(format!("not refused with {words:?}: {case:?}").into())
@@ -260,6 +282,48 @@ fn program(name: &str) -> Result<(), Failed> {
         report["metrics"]["instructions"].as_u64(),
         Some(expected(name)),
     )
+}
+
+/// The programs of `workloads/asm`, which every backend must match.
+fn suite() -> Result<(), Failed> {
+    let folder = Path::new(ROOT).join("workloads/asm/aarch64");
+    let mut programs = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let text = std::fs::read_to_string(&path)?;
+        let stated = |key: &str| -> Option<u64> {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("// expect {key}=")));
+            line.and_then(|number| number.trim().parse().ok())
+        };
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let case = case(Kind::Full, &format!("suite-{name}"))?;
+        let counted = report(&case)?["metrics"]["instructions"].as_u64();
+        same((&name, counted), (&name, stated("instructions")))?;
+        let code = stated("exit").unwrap_or(0);
+        same((&name, u64::try_from(case.code).ok()), (&name, Some(code)))?;
+        programs += 1;
+    }
+    same(programs >= 7, true)
+}
+
+/// The end marker costs some instructions, the same each time.
+fn marked() -> Result<(), Failed> {
+    let report = report(&case(Kind::Full, "repeat-marked")?)?;
+    let region = &report["regions"]["body"];
+    same(region["entries"].as_u64(), Some(3))?;
+    let over = region["instructions"]
+        .as_u64()
+        .and_then(|counted| counted.checked_sub(600_000));
+    match over {
+        Some(3..=300) => Ok(()),
+        _ => Err(format!("not three times 200000 and a little: {region}").into()),
+    }
 }
 
 fn programs_apart() -> Result<(), Failed> {
@@ -295,7 +359,12 @@ fn no_region() -> Result<(), Failed> {
 }
 
 fn repeats() -> Result<(), Failed> {
-    for name in ["repeat-threads", "repeat-regions", "repeat-shell"] {
+    for name in [
+        "repeat-threads",
+        "repeat-regions",
+        "repeat-marked",
+        "repeat-shell",
+    ] {
         let cases = cases(Kind::Full)?.get(name).cloned().unwrap_or_default();
         let reports: Vec<Value> = cases.iter().map(report).collect::<Result<_, _>>()?;
         same(reports.len(), 10)?;

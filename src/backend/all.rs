@@ -10,6 +10,6 @@ pub fn open(kind: BackendKind) -> Box<dyn Backend> {
         BackendKind::Cachegrind => Box::new(super::valgrind::Cachegrind),
         BackendKind::Callgrind => Box::new(super::valgrind::Callgrind::default()),
         BackendKind::Step => Box::new(super::step::Step::default()),
-        BackendKind::Fake => Box::new(super::fake::Fake::default()),
+        BackendKind::Fake => Box::new(super::fake::Fake::from_environment()),
     }
 }

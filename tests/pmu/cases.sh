@@ -4,6 +4,8 @@
 # Each case is framed by "@@case NAME" and "@@end EXIT-CODE". COUNT is the counting command,
 # COUNT_REGIONS the one that counts regions; a command to count is put behind them.
 cd /pmu || exit 1
+# A shell's count depends on the number of digits of its process id: none of the repeats may cross from 99 to 100.
+echo 2000 >/proc/sys/kernel/ns_last_pid || exit 1
 case_() { name=$1; shift; echo "@@case $name"; "$@"; echo "@@end $?"; }
 
 case_ loop $COUNT /pmu/loop
@@ -14,11 +16,16 @@ case_ exec $COUNT /pmu/exec /pmu/loop
 case_ threads $COUNT /pmu/threads
 case_ kernel $COUNT /pmu/kernel
 case_ regions $COUNT_REGIONS /pmu/regions
+case_ late $COUNT_REGIONS /pmu/late
 case_ no-region $COUNT_REGIONS /pmu/loop
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	case_ repeat-threads $COUNT /pmu/threads
 	case_ repeat-regions $COUNT_REGIONS /pmu/regions
+	case_ repeat-marked $COUNT_REGIONS /pmu/marked
 	case_ repeat-shell $COUNT /bin/sh -c 'ls / | sort | wc -l'
+done
+for program in /pmu/suite/*; do
+	case_ "suite-${program##*/}" $COUNT "$program"
 done
 case_ groups ./perf_counters /pmu/fork
 case_ hog ./hog $COUNT /pmu/loop

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::ledger::{Ledger, RegionError};
-use super::meter::{Meter, MeterError};
+use super::meter::MeterError;
 use crate::sys::Pid;
 use crate::sys::spawn::Launch;
 use crate::sys::waiting::{Waiting, in_read};
@@ -49,6 +49,9 @@ pub enum ControlError {
     Pipe(#[from] io::Error),
 }
 
+/// Reads the counter.
+pub type Count = Box<dyn Fn() -> Result<u64, MeterError> + Send>;
+
 /// The processes that are alive now, kept by whoever follows the tree.
 pub type Alive = Arc<Mutex<BTreeSet<Pid>>>;
 
@@ -80,13 +83,13 @@ impl Control {
         })
     }
 
-    /// Serves it on a thread until [`Server::finish`].
-    pub fn serve(self, meter: Arc<Meter>, alive: Alive) -> Server {
+    /// Serves it on a thread until [`Server::finish`]. `count` is what the counter says at the moment.
+    pub fn serve(self, count: Count, alive: Alive) -> Server {
         let done = Arc::new(AtomicBool::new(false));
         let service = Service {
             markers: self.markers,
             answers: self.answers,
-            meter,
+            count,
             alive,
             done: Arc::clone(&done),
             ledger: Ledger::default(),
@@ -121,8 +124,9 @@ impl Server {
     /// Ends the service once the program has ended. Processes that it left running may still hold the pipe.
     pub fn finish(mut self) -> Result<Seen, ControlError> {
         self.done.store(true, Ordering::SeqCst);
-        // A service that has failed already holds the pipe no more; the failure is what it returns.
-        let _ = self.wake.write_all(b"\n");
+        // Two, since a line that the program did not finish takes the first. A service that has failed already holds the
+        // pipe no more; the failure is what it returns.
+        let _ = self.wake.write_all(b"\n\n");
         match self.thread.join() {
             Ok(seen) => seen,
             Err(_) => Err(io::Error::other("its thread ended early").into()),
@@ -133,7 +137,7 @@ impl Server {
 struct Service {
     markers: PipeReader,
     answers: PipeWriter,
-    meter: Arc<Meter>,
+    count: Count,
     alive: Alive,
     done: Arc<AtomicBool>,
     ledger: Ledger,
@@ -145,19 +149,11 @@ impl Service {
     fn run(mut self) -> Result<Seen, ControlError> {
         let mut failure = None;
         let mut waiting = Vec::new();
-        while self.fill(&mut waiting)? {
-            while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = waiting.drain(..=end).collect();
-                let line =
-                    String::from_utf8_lossy(line.get(..end).unwrap_or_default()).into_owned();
-                if line.is_empty() && self.done.load(Ordering::SeqCst) {
-                    continue;
-                }
-                if failure.is_none() {
-                    failure = self.mark(&line).err();
-                }
-                self.answer()?;
+        while let Some(line) = self.next(&mut waiting)? {
+            if failure.is_none() {
+                failure = self.mark(&line).err();
             }
+            self.answer()?;
         }
         match failure {
             Some(failure) => Err(failure),
@@ -168,11 +164,24 @@ impl Service {
         }
     }
 
-    /// Reads more of the pipe; false when there will be no more, or none that matters.
-    fn fill(&mut self, waiting: &mut Vec<u8>) -> Result<bool, ControlError> {
-        if self.done.load(Ordering::SeqCst) && waiting.is_empty() {
-            return Ok(false);
+    /// The next line; none when the program has ended and all it wrote was seen.
+    fn next(&mut self, waiting: &mut Vec<u8>) -> Result<Option<String>, ControlError> {
+        loop {
+            if let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = waiting.drain(..=end).take(end).collect();
+                if line.is_empty() && self.done.load(Ordering::SeqCst) {
+                    return Ok(None);
+                }
+                return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+            }
+            if !self.fill(waiting)? {
+                return Ok(None);
+            }
         }
+    }
+
+    /// Reads more of the pipe; false when there will be no more.
+    fn fill(&mut self, waiting: &mut Vec<u8>) -> Result<bool, ControlError> {
         if waiting.len() > LONGEST_LINE {
             let start = waiting.get(..40).unwrap_or_default();
             let start = String::from_utf8_lossy(start).into_owned();
@@ -188,7 +197,7 @@ impl Service {
         if !self.settled() {
             self.unsettled = self.unsettled.saturating_add(1);
         }
-        let now = self.meter.count()?;
+        let now = (self.count)()?;
         Ok(self.ledger.mark(line, now)?)
     }
 
@@ -214,5 +223,77 @@ impl Service {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::AtomicU64;
+
+    /// The program's ends of the pipe, and a service whose counter goes up by ten with each look.
+    fn served() -> (PipeWriter, PipeReader, Server) {
+        let mut launch = Launch::default();
+        let control = Control::open(&mut launch).unwrap();
+        assert_eq!(launch.env, ["COUNTERFOIL_CONTROL=198,199"]);
+        let numbers: Vec<RawFd> = launch.files.iter().map(|(_, number)| *number).collect();
+        assert_eq!(numbers, [CTL, ACK]);
+        let end = |at: usize| OwnedFd::try_clone(&launch.files[at].0).unwrap();
+        let (ctl, ack) = (PipeWriter::from(end(0)), PipeReader::from(end(1)));
+        let looks = AtomicU64::new(0);
+        let count = Box::new(move || Ok(looks.fetch_add(10, Ordering::SeqCst)));
+        (ctl, ack, control.serve(count, Alive::default()))
+    }
+
+    fn mark(ctl: &mut PipeWriter, ack: &mut PipeReader, line: &str) {
+        writeln!(ctl, "{line}").unwrap();
+        ack.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn every_marker_is_answered_and_counted_and_the_service_ends_though_others_hold_the_pipe() {
+        let (mut ctl, mut ack, server) = served();
+        for line in ["begin:a", "begin:b", "end:b", "end:a"] {
+            mark(&mut ctl, &mut ack, line);
+        }
+        let seen = server.finish().unwrap();
+        assert_eq!(seen.unsettled, 4);
+        let (regions, total) = seen.ledger.finish(99).unwrap();
+        assert_eq!(
+            (regions["a"].instructions, regions["b"].instructions),
+            (30, 10)
+        );
+        assert_eq!(total, 30);
+        drop((ctl, ack));
+    }
+
+    #[test]
+    fn a_program_that_writes_nonsense_is_answered_and_its_run_is_an_error() {
+        let (mut ctl, mut ack, server) = served();
+        mark(&mut ctl, &mut ack, "begin:a");
+        mark(&mut ctl, &mut ack, "hello");
+        mark(&mut ctl, &mut ack, "end:a");
+        let error = server.finish().unwrap_err();
+        assert_eq!(error.to_string(), "`hello` is no region marker");
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_before_it_fills_the_memory() {
+        let (mut ctl, _ack, server) = served();
+        let written = ctl.write_all(&[b'x'; 3 * LONGEST_LINE]);
+        // The service closes its end when it gives up, perhaps before all is written.
+        assert!(written.is_ok() || written.unwrap_err().kind() == io::ErrorKind::BrokenPipe);
+        let error = server.finish().unwrap_err();
+        assert!(error.to_string().contains("is no region marker"), "{error}");
+    }
+
+    #[test]
+    fn a_marker_that_was_cut_off_by_the_programs_end_is_taken_as_it_stands() {
+        let (mut ctl, _ack, server) = served();
+        ctl.write_all(b"begin:a").unwrap();
+        drop(ctl);
+        let seen = server.finish().unwrap();
+        assert_eq!(seen.ledger.finish(99).unwrap().1, 99);
     }
 }

@@ -77,7 +77,9 @@ impl Watcher for Session {
         })?;
         locked(&self.alive).insert(root);
         if let Some(control) = self.control.take() {
-            self.server = Some(control.serve(Arc::clone(&meter), Arc::clone(&self.alive)));
+            let total = Arc::clone(&meter);
+            let count = Box::new(move || total.count());
+            self.server = Some(control.serve(count, Arc::clone(&self.alive)));
         }
         self.total = Some(meter);
         Ok(())
