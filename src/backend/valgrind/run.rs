@@ -126,6 +126,7 @@ fn untraced(tool: Tool, launch: &Launch, scratch: &Path) -> Result<Vec<Member>, 
         killed_by: None,
         mappings: Vec::new(),
         memory: Default::default(),
+        uncounted: Default::default(),
     };
     Ok(pids.into_iter().map(member).collect())
 }
