@@ -79,11 +79,25 @@ pub fn wrong_output(mut comparison: Comparison, difference: &str) -> Comparison 
     ) {
         comparison.verdict = Verdict::WrongOutput;
     }
-    comparison.detail = Some(match comparison.detail {
-        Some(detail) => format!("{detail}\n{difference}"),
-        None => difference.to_owned(),
-    });
+    add_detail(&mut comparison, difference);
     comparison
+}
+
+/// Marks a judged case whose runs did not agree on what they wrote, or whose baseline's did not on
+/// their counts: nothing can be held against that.
+pub fn not_reproducible(mut comparison: Comparison, difference: &str) -> Comparison {
+    if comparison.verdict != Verdict::Failed {
+        comparison.verdict = Verdict::NotReproducible;
+    }
+    add_detail(&mut comparison, difference);
+    comparison
+}
+
+fn add_detail(comparison: &mut Comparison, text: &str) {
+    comparison.detail = Some(match comparison.detail.take() {
+        Some(detail) => format!("{detail}\n{text}"),
+        None => text.to_owned(),
+    });
 }
 
 fn without_counts(case: &str, verdict: Verdict, detail: Option<String>) -> Comparison {

@@ -3,10 +3,8 @@
 //! Its path has as many bytes as the project's own, where the temporary folder allows it: programs that handle
 //! their paths (Python's start-up does) then execute as much on both sides.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::scratch::{Scratch, ScratchError};
 
@@ -33,11 +31,10 @@ pub enum WorktreeError {
 #[derive(Debug)]
 pub struct Worktree {
     repository: PathBuf,
-    checkout: PathBuf,
     project: PathBuf,
     /// The commit's full name.
     pub commit: String,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Worktree {
@@ -50,17 +47,17 @@ impl Worktree {
             project,
             &["rev-parse", "--verify", "--end-of-options", &commit],
         )?;
+        // Forgets worktrees of killed runs, whose folders have been swept.
         let _ = git(&repository, &["worktree", "prune"]);
-        let scratch = Scratch::new()?;
-        let checkout = of_equal_length(scratch.path(), &repository);
+        let scratch = Scratch::of_length(repository.as_os_str().len())?;
         let worktree = Worktree {
-            project: checkout.join(prefix),
+            project: scratch.path().join(prefix),
             repository,
-            checkout,
             commit,
-            _scratch: scratch,
+            scratch,
         };
-        let folder = worktree.checkout.to_string_lossy().into_owned();
+        let folder = worktree.folder();
+        // git takes a folder that is there and empty.
         let arguments = [
             "worktree",
             "add",
@@ -73,6 +70,10 @@ impl Worktree {
         Ok(worktree)
     }
 
+    fn folder(&self) -> String {
+        self.scratch.path().to_string_lossy().into_owned()
+    }
+
     /// The project's folder in the checkout.
     pub fn project(&self) -> &Path {
         &self.project
@@ -80,36 +81,41 @@ impl Worktree {
 
     /// Whether its path has as many bytes as the project's own.
     pub fn has_equal_length(&self) -> bool {
-        self.checkout.as_os_str().len() == self.repository.as_os_str().len()
+        self.scratch.path().as_os_str().len() == self.repository.as_os_str().len()
     }
 }
 
 impl Drop for Worktree {
     fn drop(&mut self) {
-        let folder = self.checkout.to_string_lossy().into_owned();
-        let _ = git(
-            &self.repository,
-            &["worktree", "remove", "--force", "--force", &folder],
-        );
+        let arguments = ["worktree", "remove", "--force", "--force", &self.folder()];
+        let _ = git(&self.repository, &arguments);
     }
 }
 
-/// A folder below `base` whose path is as long as `model`, or the shortest when that is not to be had.
-fn of_equal_length(base: &Path, model: &Path) -> PathBuf {
-    let room = model
-        .as_os_str()
-        .len()
-        .saturating_sub(base.as_os_str().len() + 1);
-    // 255 bytes is the longest name a file may have (NAME_MAX, limits.h).
-    let length = if (1..=255).contains(&room) { room } else { 1 };
-    base.join(OsStr::from_bytes(&vec![b'w'; length]))
-}
+/// Variables that tell git which repository to work on; a hook of the user's repository sets them for what it starts
+/// (githooks(5)), and git would believe them more than the folder.
+const LOCAL_VARIABLES: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+];
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<String, WorktreeError> {
-    let output = Command::new("git")
+    let mut command = Command::new("git");
+    for variable in LOCAL_VARIABLES {
+        command.env_remove(variable);
+    }
+    let output = command
         .arg("-C")
         .arg(folder)
+        // The user's hooks are for the user's own checkouts.
+        .args(["-c", "core.hooksPath=/dev/null"])
         .args(arguments)
+        .stdin(Stdio::null())
         .output()
         .map_err(WorktreeError::NoGit)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
@@ -128,12 +134,11 @@ mod tests {
 
     #[test]
     fn a_checkout_has_a_path_as_long_as_the_project() {
-        let base = Path::new("/tmp/counterfoil-1-abc");
-        let model = Path::new("/home/someone/projects/thing");
-        assert_eq!(
-            of_equal_length(base, model).as_os_str().len(),
-            model.as_os_str().len()
-        );
-        assert_eq!(of_equal_length(base, Path::new("/p")), base.join("w"));
+        for length in [60, 100, 200] {
+            let scratch = Scratch::of_length(length).unwrap();
+            assert_eq!(scratch.path().as_os_str().len(), length);
+        }
+        assert!(Scratch::of_length(1).unwrap().path().is_dir());
+        assert!(Scratch::of_length(9000).unwrap().path().is_dir());
     }
 }

@@ -23,12 +23,36 @@ pub struct ScratchError {
     pub source: io::Error,
 }
 
+/// Random characters of a name: enough that two folders of a process hardly ever meet, and fewer where a
+/// certain length is wanted (then another try follows).
+const RANDOM: usize = 6;
+/// The longest name a file may have in bytes (NAME_MAX, limits.h).
+const LONGEST_NAME: usize = 255;
+
 impl Scratch {
     /// Makes an empty folder.
     pub fn new() -> Result<Scratch, ScratchError> {
+        Scratch::make(|_| RANDOM)
+    }
+
+    /// Makes an empty folder whose path has `length` bytes, or as nearly as the temporary folder allows.
+    pub fn of_length(length: usize) -> Result<Scratch, ScratchError> {
+        Scratch::make(|start| {
+            let base = std::env::temp_dir().join("").as_os_str().len();
+            let most = LONGEST_NAME.saturating_sub(start);
+            length
+                .saturating_sub(base.saturating_add(start))
+                .clamp(1, most)
+        })
+    }
+
+    /// `random`: how many random characters follow a name's start of so many bytes.
+    fn make(random: impl Fn(usize) -> usize) -> Result<Scratch, ScratchError> {
         let base = std::env::temp_dir();
+        let start = format!("{PREFIX}{}-", std::process::id());
         tempfile::Builder::new()
-            .prefix(&format!("{PREFIX}{}-", std::process::id()))
+            .prefix(&start)
+            .rand_bytes(random(start.len()))
             .tempdir_in(&base)
             .map(Scratch)
             .map_err(|source| ScratchError { base, source })
