@@ -224,15 +224,23 @@ fn measure_revision(
             "the path of its checkout is longer than yours; a program that handles its own path executes more there",
         );
     }
-    let Some(other) = suite.elsewhere(worktree.project())? else {
+    let there = |failure| match failure {
+        stopped @ Failure::Cancelled(_) => stopped,
+        failure => Failure::Revision {
+            revision: revision.to_owned(),
+            source: Box::new(failure),
+        },
+    };
+    let Some(other) = suite.elsewhere(worktree.project()).map_err(there)? else {
         terminal.note(&format!(
             "{revision} has no manifest here: every workload is new"
         ));
         return Ok(BTreeMap::new());
     };
-    other.build(terminal)?;
+    other.build(terminal).map_err(there)?;
+    let results = other.measure(chosen, terminal).map_err(there)?;
     let mut before = BTreeMap::new();
-    for (case, ran) in other.selected.iter().zip(other.measure(chosen, terminal)?) {
+    for (case, ran) in other.selected.iter().zip(results) {
         match ran {
             Ran::Counted(counted) => {
                 before.insert(case.id.clone(), Before::new(*counted));

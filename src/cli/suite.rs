@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
+
 use super::exit::Failure;
 use super::terminal::Terminal;
 use crate::backend::Detail;
@@ -307,7 +309,10 @@ const TAIL_BYTES: usize = 2000;
 fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String {
     let how = match outcome {
         Outcome::Exited(code) => format!("it ended with exit code {code}, not {}", case.exit),
-        Outcome::Killed(signal) => format!("signal {signal} killed it"),
+        Outcome::Killed(signal) => match Signal::try_from(signal) {
+            Ok(name) => format!("signal {signal} ({name}) killed it"),
+            Err(_) => format!("signal {signal} killed it"),
+        },
         Outcome::TimedOut => format!("its time of {:?} was up", case.timeout),
     };
     let stderr = written.first().map_or(&[][..], |written| &written.stderr);

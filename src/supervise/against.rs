@@ -17,6 +17,16 @@ pub enum WorktreeError {
     /// git is missing.
     #[error("start git: {0}; `check --against` needs it")]
     NoGit(#[source] std::io::Error),
+    /// The repository does not know it.
+    #[error(
+        "no revision `{revision}` in this repository: {message}; fetch it first (checkouts in CI are often shallow)"
+    )]
+    Unknown {
+        /// As asked for.
+        revision: String,
+        /// What git said.
+        message: String,
+    },
     /// git refused.
     #[error("git {command}: {message}")]
     Git {
@@ -42,11 +52,7 @@ impl Worktree {
     pub fn checkout(project: &Path, revision: &str) -> Result<Worktree, WorktreeError> {
         let repository = PathBuf::from(git(project, &["rev-parse", "--show-toplevel"])?);
         let prefix = git(project, &["rev-parse", "--show-prefix"])?;
-        let commit = format!("{revision}^{{commit}}");
-        let commit = git(
-            project,
-            &["rev-parse", "--verify", "--end-of-options", &commit],
-        )?;
+        let commit = commit_of(project, revision)?;
         // Forgets worktrees of killed runs, whose folders have been swept.
         let _ = git(&repository, &["worktree", "prune"]);
         let scratch = Scratch::of_length(repository.as_os_str().len())?;
@@ -90,6 +96,22 @@ impl Drop for Worktree {
         let arguments = ["worktree", "remove", "--force", "--force", &self.folder()];
         let _ = git(&self.repository, &arguments);
     }
+}
+
+/// The full name of the commit that `revision` means.
+fn commit_of(project: &Path, revision: &str) -> Result<String, WorktreeError> {
+    let wanted = format!("{revision}^{{commit}}");
+    let found = git(
+        project,
+        &["rev-parse", "--verify", "--end-of-options", &wanted],
+    );
+    found.map_err(|error| match error {
+        WorktreeError::Git { message, .. } => WorktreeError::Unknown {
+            revision: revision.to_owned(),
+            message,
+        },
+        other => other,
+    })
 }
 
 /// Variables that tell git which repository to work on; a hook of the user's repository sets them for what it starts
