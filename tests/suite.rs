@@ -131,6 +131,11 @@ fn main() -> ExitCode {
             an_interrupted_check_leaves_nothing,
         ),
         case(
+            "a_signal_to_be_ignored_is_ignored",
+            &[],
+            a_signal_to_be_ignored_is_ignored,
+        ),
+        case(
             "an_interrupted_build_leaves_nothing",
             &[],
             an_interrupted_build_leaves_nothing,
@@ -776,7 +781,12 @@ fn gates_hold_up_to_their_limit() {
     // Without a baseline only a ceiling can be broken.
     let table = "gate = { instructions = 10 }";
     let project = Project::fake(&workload("a", "true", table), &scripted(&[11]));
-    contains(&project.expect(1, &["check"]), &["regressed", "<=10"]);
+    let told = project.expect(1, &["check"]);
+    contains(&told, &["regressed", "<=10"]);
+    assert!(
+        !told.contains("your code"),
+        "nothing is known of it: {told}"
+    );
 }
 
 fn gates_on_opcodes_and_regions_are_held() {
@@ -1130,8 +1140,19 @@ fn signal(child: &Child, name: &str) {
 }
 
 fn spawn(project: &Project, arguments: &[&str], mark: &str) -> Child {
-    project
-        .command(arguments)
+    let command = project.command(arguments);
+    let mut undisturbed = Command::new("env");
+    // A test that runs in the background of a shell ignores interruptions, and so would what it starts.
+    undisturbed
+        .arg("--default-signal")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(project.path())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
         .env("MARK", mark)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -1219,6 +1240,34 @@ fn an_interrupted_check_leaves_nothing() {
         assert_no_process(&mark);
         project.assert_clean();
     }
+}
+
+fn a_signal_to_be_ignored_is_ignored() {
+    let project = Project::fake(
+        &shell("a", "touch started; sleep 0.5", "repeat = 1"),
+        &scripted(&[1]),
+    );
+    let mut child = Command::new("nohup");
+    let command = project.command(&["check"]);
+    let child = child
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(project.path())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("a workload starts", || {
+        project.path().join("started").exists()
+    });
+    signal(&child, "HUP");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
 fn an_interrupted_build_leaves_nothing() {
@@ -1388,6 +1437,15 @@ fn snapshots_of_a_revision_are_matched_by_name() {
         &project.expect(1, &["check", "--against", "HEAD"]),
         &["wrong output", "+oat"],
     );
+    // What could not be counted there is new here, and says so.
+    project.manifest(&manifest("").replace("echo err", "exit 3; echo err"));
+    project.commit();
+    project.manifest(&manifest(""));
+    contains(
+        &project.expect(0, &["check", "--against", "HEAD"]),
+        &["1 new", "at HEAD, it ended with exit code 3"],
+    );
+    project.commit();
     // Runs that disagree there prove nothing about here.
     project.manifest(&manifest(""));
     project.counts(&scripted(&[100, 101, 100, 100]));

@@ -160,10 +160,12 @@ fn against_revision(
         let before = before.get(&case.id);
         comparisons.push(against(case, before, ran, revision, chosen.info.name));
     }
-    let stale = before
+    let is_gone = |id: &str| !suite.all.iter().any(|case| case.id == id);
+    let counted = before
         .iter()
-        .filter(|(id, _)| !suite.all.iter().any(|case| case.id == **id));
-    comparisons.extend(stale.map(|(id, before)| missing(id, &before.counts)));
+        .filter_map(|(id, before)| Some((id, before.as_ref().ok()?)));
+    let gone = counted.filter(|(id, _)| is_gone(id));
+    comparisons.extend(gone.map(|(id, before)| missing(id, &before.counts)));
     Ok(comparisons)
 }
 
@@ -191,13 +193,22 @@ impl Before {
 /// The verdict on one case held against the other revision's.
 fn against(
     case: &Case,
-    before: Option<&Before>,
+    before: Option<&Result<Before, String>>,
     ran: &Ran,
     revision: &str,
     backend: BackendKind,
 ) -> Comparison {
-    let Some(before) = before else {
-        return verdict(case, None, ran, &Expected::Written(Vec::new()));
+    let before = match before {
+        Some(Ok(before)) => before,
+        uncounted => {
+            let nothing = Expected::Written(Vec::new());
+            let mut comparison = verdict(case, None, ran, &nothing);
+            if let (Some(Err(why)), None) = (uncounted, &comparison.detail) {
+                comparison.detail =
+                    Some(format!("nothing to hold it against: at {revision}, {why}"));
+            }
+            return comparison;
+        }
     };
     let accepted = Accepted {
         backend,
@@ -210,12 +221,13 @@ fn against(
     }
 }
 
+/// Every selected case of the other revision, by id: its counts, or why there are none.
 fn measure_revision(
     suite: &Suite,
     revision: &str,
     chosen: &Chosen,
     terminal: &Terminal,
-) -> Result<BTreeMap<String, Before>, Failure> {
+) -> Result<BTreeMap<String, Result<Before, String>>, Failure> {
     let worktree = Worktree::checkout(&suite.manifest.folder, revision)?;
     let short = worktree.commit.get(..12).unwrap_or(&worktree.commit);
     terminal.note(&format!("measuring {revision} ({short})"));
@@ -239,16 +251,12 @@ fn measure_revision(
     };
     other.build(terminal).map_err(there)?;
     let results = other.measure(chosen, terminal).map_err(there)?;
-    let mut before = BTreeMap::new();
-    for (case, ran) in other.selected.iter().zip(results) {
-        match ran {
-            Ran::Counted(counted) => {
-                before.insert(case.id.clone(), Before::new(*counted));
-            }
-            Ran::Failed(why) => terminal.note(&format!("{} failed at {revision}: {why}", case.id)),
-        }
-    }
-    Ok(before)
+    let ids = other.selected.iter().map(|case| case.id.clone());
+    let before = results.into_iter().map(|ran| match ran {
+        Ran::Counted(counted) => Ok(Before::new(*counted)),
+        Ran::Failed(why) => Err(why),
+    });
+    Ok(ids.zip(before).collect())
 }
 
 /// What a case's outputs are held against, as far as it is known.
