@@ -1415,6 +1415,13 @@ fn a_worktree_does_not_outlive_an_interruption() {
         "identical"
     );
     project.assert_clean();
+
+    // A worktree of the user's own is none of our business, even when its disk is not there now.
+    let away = project.root.path().join("away");
+    project.git(&["worktree", "add", "-q", away.to_str().unwrap()]);
+    fs::rename(&away, away.with_extension("unmounted")).unwrap();
+    project.expect(0, &["check", "--against", "HEAD"]);
+    assert_eq!(project.git(&["worktree", "list"]).lines().count(), 2);
 }
 
 fn snapshots_of_a_revision_are_matched_by_name() {

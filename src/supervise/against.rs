@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::scratch::{Scratch, ScratchError};
+use super::scratch::{Scratch, ScratchError, is_left_behind};
 
 /// Why there is no worktree.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +53,7 @@ impl Worktree {
         let repository = PathBuf::from(git(project, &["rev-parse", "--show-toplevel"])?);
         let prefix = git(project, &["rev-parse", "--show-prefix"])?;
         let commit = commit_of(project, revision)?;
-        // Forgets worktrees of killed runs, whose folders have been swept.
-        let _ = git(&repository, &["worktree", "prune"]);
+        forget_killed(&repository);
         let scratch = Scratch::of_length(repository.as_os_str().len())?;
         let worktree = Worktree {
             project: scratch.path().join(prefix),
@@ -95,6 +94,25 @@ impl Drop for Worktree {
     fn drop(&mut self) {
         let arguments = ["worktree", "remove", "--force", "--force", &self.folder()];
         let _ = git(&self.repository, &arguments);
+    }
+}
+
+/// Makes the repository forget the worktrees of killed runs, and no others: `git worktree prune` would also drop the
+/// user's own on a disk that is not mounted now.
+fn forget_killed(repository: &Path) {
+    let listed = git(repository, &["worktree", "list", "--porcelain"]).unwrap_or_default();
+    for folder in listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("worktree "))
+    {
+        let name = Path::new(folder).file_name().and_then(|name| name.to_str());
+        if name.is_some_and(is_left_behind) {
+            // One that stays does no harm: the next checkout has another name.
+            let _ = git(
+                repository,
+                &["worktree", "remove", "--force", "--force", folder],
+            );
+        }
     }
 }
 

@@ -71,12 +71,16 @@ pub fn sweep() {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(owner_of);
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if name.to_str().is_some_and(is_left_behind) {
             // Another user's folder refuses, and stays.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Whether a folder of this name is one of ours whose owner is gone.
+pub(super) fn is_left_behind(name: &str) -> bool {
+    owner_of(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// The process that made a folder of this name; none when the name is not one of ours.
