@@ -662,6 +662,21 @@ fn every_verdict_has_its_exit_code() {
             "{counts:?}"
         );
     }
+    project.counts(&scripted(&[150, 100]));
+    contains(
+        &project.expect(5, &["check"]),
+        &[
+            "the runs counted 150, 100 instructions",
+            "the first did more",
+            "`build` step",
+        ],
+    );
+    let mix = |name: &str| format!("{{\"instructions\": 7, \"opcodes\": {{\"{name}\": 7}}}}");
+    project.counts(&format!("[{}, {}]", mix("add"), mix("sub")));
+    contains(
+        &project.expect(5, &["check"]),
+        &["the runs agree on 7 instructions, not on their opcodes"],
+    );
     project.counts(&scripted(&[100_000]));
     for (script, verdict, code) in [("exit 1", "failed", 4), ("echo 1", "new", 0)] {
         project.manifest(&format!("backend = \"fake\"\n{}", shell("b", script, "")));

@@ -6,7 +6,9 @@ use super::exit::{self, Failure};
 use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted};
 use super::terminal::Terminal;
 use crate::baseline::{Baseline, Store};
-use crate::compare::{failed, judge, missing, not_reproducible, snapshot, wrong_output};
+use crate::compare::{
+    disagreement, failed, judge, missing, not_reproducible, snapshot, wrong_output,
+};
 use crate::model::{Accepted, BackendKind, Comparison, StoredCase};
 use crate::report::{Top, json, markdown, terminal as render};
 use crate::suite::Case;
@@ -179,11 +181,8 @@ struct Before {
 
 impl Before {
     fn new(counted: Counted) -> Before {
-        let repeats = &counted.measurement.repeats;
-        let counts: Vec<_> = repeats.instructions.iter().map(u64::to_string).collect();
-        let disagree = || format!("the runs counted {} instructions", counts.join(", "));
         Before {
-            unsteady: (!repeats.agree).then(disagree).or(counted.unsteady),
+            unsteady: disagreement(&counted.measurement.repeats).or(counted.unsteady),
             counts: StoredCase::from(&counted.measurement),
             outputs: Expected::Written(counted.outputs),
         }

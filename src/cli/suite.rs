@@ -178,7 +178,7 @@ impl Suite {
                 regions: case.regions,
                 ..offers
             },
-            project: Some(self.manifest.folder.clone()),
+            project: Some(project(&self.manifest.folder).to_owned()),
             subject: case.subject.clone(),
             facts: case
                 .fingerprint
@@ -187,6 +187,13 @@ impl Suite {
                 .collect(),
         }
     }
+}
+
+/// The folder whose code is the subject: the repository or checkout that the manifest is in (its root has `.git`, a
+/// folder or a file), otherwise the manifest's folder.
+fn project(folder: &Path) -> &Path {
+    let root = folder.ancestors().find(|above| above.join(".git").exists());
+    root.unwrap_or(folder)
 }
 
 /// What became of one case, before it is held against anything.
