@@ -65,6 +65,34 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
     executable.then_some(mapping)
 }
 
+/// The memory that a program's own variables are in, start and end: what is writable behind the first mapping of the
+/// file it runs, without a gap.
+pub fn writable_data(pid: Pid) -> io::Result<Vec<(u64, u64)>> {
+    let program = executable(pid)?;
+    let program = program.to_string_lossy();
+    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut behind = None;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ' ');
+        let range = fields.next().and_then(|range| range.split_once('-'));
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let Some((Some(start), Some(end))) = range.map(|(start, end)| (hex(start), hex(end)))
+        else {
+            continue;
+        };
+        let inside = line.ends_with(&*program) || behind == Some(start);
+        if !inside {
+            continue;
+        }
+        behind = Some(end);
+        if fields.next().is_some_and(|rights| rights.starts_with("rw")) {
+            found.push((start, end));
+        }
+    }
+    Ok(found)
+}
+
 /// The program a process runs, as the kernel knows it.
 pub fn executable(pid: Pid) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe"))

@@ -26,6 +26,7 @@ const OPTIONS: ptrace::Options = ptrace::Options::PTRACE_O_TRACEEXEC
     .union(ptrace::Options::PTRACE_O_TRACEFORK)
     .union(ptrace::Options::PTRACE_O_TRACEVFORK)
     .union(ptrace::Options::PTRACE_O_TRACECLONE)
+    .union(ptrace::Options::PTRACE_O_TRACESECCOMP)
     .union(ptrace::Options::PTRACE_O_TRACEEXIT);
 
 /// Begins to trace `pid` and all that will descend from it. `kill_with_us`: our end is theirs.

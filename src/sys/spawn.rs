@@ -16,6 +16,7 @@ use nix::libc;
 use nix::sys::personality::{self, Persona};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::seccomp::Writes;
 use super::signals;
 
 /// One of the three standard streams of the program.
@@ -56,6 +57,8 @@ pub struct Launch {
     /// Gives the tree a session of its own, which ends with us: for suites. Otherwise the program shares our
     /// process group, so that the terminal treats it as if we were not there.
     pub own_session: bool,
+    /// Reports these calls to the tree's watcher, where the tree can be traced.
+    pub report: Option<Writes>,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
 }
@@ -112,9 +115,11 @@ pub struct Held {
 }
 
 impl Held {
-    /// Lets the child execute its program. Call [`Released::confirm`] afterwards.
-    pub fn release(mut self) -> Result<Released, SpawnError> {
-        self.go.write_all(&[1]).map_err(SpawnError::Fork)?;
+    /// Lets the child execute its program, with the calls reported that were asked for if it is `traced`. Call
+    /// [`Released::confirm`] afterwards.
+    pub fn release(mut self, traced: bool) -> Result<Released, SpawnError> {
+        let go = if traced { GO_TRACED } else { GO };
+        self.go.write_all(&[go]).map_err(SpawnError::Fork)?;
         Ok(Released {
             report: self.report,
             program: self.program,
@@ -158,6 +163,10 @@ impl Released {
         })
     }
 }
+
+/// What the child is told to go on with.
+const GO: u8 = 1;
+const GO_TRACED: u8 = 2;
 
 const STEP_CHDIR: u8 = 1;
 const STEP_EXEC: u8 = 2;
@@ -283,6 +292,10 @@ fn become_program(
             fail(tell, STEP_CHDIR);
         }
         place_descriptors(&prepared.fds);
+        // Where a filter is forbidden nothing is reported, and the watcher knows that it saw nothing.
+        if let (Some(report), GO_TRACED) = (&launch.report, byte) {
+            report.install();
+        }
         signals::restore_in_child();
         libc::execve(
             prepared.program.as_ptr(),

@@ -68,6 +68,10 @@ pub trait Watcher {
     fn stepped(&mut self, _stopped: &Stopped, _trap: Trap) -> io::Result<()> {
         Ok(())
     }
+    /// The thread of `process` is about to make a call that the launch has asked to be reported.
+    fn calling(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
+        Ok(())
+    }
     /// The thread is about to end; its memory and registers are still there.
     fn ending(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
         Ok(())
@@ -180,7 +184,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         .as_ref()
         .map(|_| ())
         .map_err(copy_error);
-    let released = held.release()?;
+    let released = held.release(traced.is_ok())?;
     let watchdog = launch.timeout.map(|limit| Watchdog::start(root, limit));
     let mut tree = Tree::new(root, launch, watcher);
     let followed = match &traced {
@@ -413,6 +417,13 @@ impl<'a> Tree<'a> {
             libc::PTRACE_EVENT_EXEC => self.on_exec(stopped),
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 self.on_birth(stopped)
+            }
+            libc::PTRACE_EVENT_SECCOMP => {
+                let process = self.process_of(stopped.tid());
+                self.watcher
+                    .calling(process, &stopped)
+                    .map_err(follow("look at a system call"))?;
+                self.go_within(stopped)
             }
             libc::PTRACE_EVENT_EXIT => {
                 let process = self.process_of(stopped.tid());

@@ -4,12 +4,13 @@
 //! other code (`.init`, `.plt`, `.fini`, generated code) it puts under `???` with its address in the process;
 //! the process's mappings at its end then say which file it is in, or its bytes are read from memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::callgrind_out::{NO_OBJECT, Part, read_parts};
 use super::family::{Autopsy, Member};
 use super::launch::{Extent, Tool, Valgrind};
+use super::pending;
 use super::run::{Counts, Ran, open, own_counts, run};
 use super::{listed, probe};
 use crate::backend::profile::{AddressProfile, Attribution, AttributionError, MemoryCode, Modules};
@@ -72,12 +73,20 @@ impl Callgrind {
         let mut caveats = ran.caveats;
         let mut profile = AddressProfile::default();
         let mut counts = Vec::new();
+        let mut short = BTreeSet::new();
         for member in &ran.members {
             let read = |file: &Path| read_counts(file);
             let own = own_counts(Tool::Callgrind, member, scratch, &mut caveats, read, less)?;
             let Counts::Own(objects) = own else {
                 counts.push(None);
                 continue;
+            };
+            let objects = match complete(member, objects)? {
+                Complete::Exact(objects) => objects,
+                Complete::Short(objects, reason) => {
+                    short.insert(reason);
+                    objects
+                }
             };
             counts.push(Some(total(&objects)?));
             self.place(member, &objects, &mut profile)?;
@@ -87,7 +96,7 @@ impl Callgrind {
             .attribute(&self.modules)
             .map_err(attribution_error)?;
         caveats.extend(attribution_caveats(&attribution));
-        caveats.push(last_block());
+        caveats.extend(short.into_iter().map(last_block));
         Ok(Run {
             outcome: ran.outcome,
             instructions,
@@ -249,7 +258,7 @@ fn less_parts(mut parts: Vec<Part>, base: Vec<Part>) -> Option<Vec<Part>> {
 }
 
 /// Executions by object and address.
-type Objects = HashMap<String, HashMap<u64, u64>>;
+type Objects = pending::Executions;
 
 fn read_counts(file: &Path) -> Result<Objects, super::FormatError> {
     let parts = read_parts(open(file)?)?;
@@ -344,11 +353,41 @@ fn attribution_error(error: AttributionError) -> BackendError {
     }
 }
 
+/// The counts of a process with the blocks that callgrind leaves out.
+enum Complete {
+    /// They are all in.
+    Exact(Objects),
+    /// They could not be told, because of this.
+    Short(Objects, String),
+}
+
+/// Adds what callgrind had begun and not counted, and takes away what the process's parent had begun.
+fn complete(member: &Member, mut objects: Objects) -> Result<Complete, CountOverflow> {
+    let uncounted = &member.uncounted;
+    let Some(last) = &uncounted.last else {
+        let reason = uncounted.doubt.clone();
+        let unseen = || "its end was not seen".to_owned();
+        return Ok(Complete::Short(objects, reason.unwrap_or_else(unseen)));
+    };
+    pending::add(&mut objects, last)?;
+    pending::add(&mut objects, &uncounted.handlers)?;
+    let reason = match (
+        less(objects.clone(), uncounted.before.clone()),
+        &uncounted.doubt,
+    ) {
+        (Some(own), None) => return Ok(Complete::Exact(own)),
+        (Some(own), Some(doubt)) => return Ok(Complete::Short(own, doubt.clone())),
+        (None, _) => "the block that forked it is not in its counts",
+    };
+    Ok(Complete::Short(objects, reason.to_owned()))
+}
+
 /// Callgrind adds a block's cost when the next one begins, so that the block a process ends in is never added.
-/// (A forked child has the block that forked instead: it is pending when the snapshot is taken.)
-fn last_block() -> Caveat {
+fn last_block(reason: String) -> Caveat {
     Caveat::Other {
-        text: "callgrind leaves out the basic block that a process ends in".to_owned(),
+        text: format!(
+            "callgrind leaves out, or counts twice, the last basic block of a process or a signal handler ({reason})"
+        ),
     }
 }
 

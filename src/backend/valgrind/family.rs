@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::launch::{Tool, out_file};
+use super::pending::{self, Executions, Finder, Pending};
+use crate::model::CountOverflow;
 use crate::sys::Pid;
 use crate::sys::image::{self, Mapping};
 use crate::sys::ptrace::Stopped;
@@ -54,9 +56,31 @@ pub struct Member {
     pub mappings: Vec<Mapping>,
     /// Bytes of code that is in no file, by address.
     pub memory: HashMap<u64, Vec<u8>>,
+    /// What callgrind leaves out of its counts.
+    pub uncounted: Uncounted,
+}
+
+/// Blocks that callgrind has begun in a process and does not count there.
+#[derive(Debug, Default)]
+pub struct Uncounted {
+    /// Those it had begun when the process was forked: counted later, and executed by the parent.
+    pub before: Executions,
+    /// Those that signal handlers ended in.
+    pub handlers: Executions,
+    /// Those that it had begun at the end; none when it was not seen there.
+    pub last: Option<Executions>,
+    /// Signal handlers that were entered and not left, as Valgrind's log tells.
+    pub entered: usize,
+    /// Why the above may not be all of it.
+    pub doubt: Option<String>,
 }
 
 impl Member {
+    /// Whether its end was seen; a process has code mapped until then.
+    pub fn has_ended(&self) -> bool {
+        !self.mappings.is_empty()
+    }
+
     /// Whether it is a forked copy of its parent.
     pub fn is_copy(&self) -> bool {
         !matches!(self.inherited, Inherited::Nothing)
@@ -90,6 +114,8 @@ pub struct Family<'a> {
     autopsy: &'a mut dyn Autopsy,
     /// In order of start.
     pub members: Vec<Member>,
+    /// Finds what callgrind has not counted yet.
+    finder: Finder,
     /// The program that each live process runs.
     current: HashMap<Pid, usize>,
     /// Programs that run without Valgrind, because it does not follow into them.
@@ -106,6 +132,7 @@ impl<'a> Family<'a> {
             scratch,
             autopsy,
             members: Vec::new(),
+            finder: Finder::default(),
             current: HashMap::new(),
             unseen: Vec::new(),
             replaced: 0,
@@ -124,6 +151,7 @@ impl<'a> Family<'a> {
             killed_by: None,
             mappings: Vec::new(),
             memory: HashMap::new(),
+            uncounted: Uncounted::default(),
         });
     }
 
@@ -170,6 +198,10 @@ impl Watcher for Family<'_> {
             return Ok(());
         };
         let program = self.members.get(index).map(|m| m.program.clone());
+        let before = match self.tool {
+            Tool::Callgrind => self.finder.find(child),
+            Tool::Cachegrind => Ok(None),
+        };
         let inherited = inherited(self.scratch, child);
         let parts = parts_dumped(&out_file(self.scratch, parent));
         self.add(
@@ -180,6 +212,28 @@ impl Watcher for Family<'_> {
         );
         if let Some(member) = self.members.last_mut() {
             member.parent_parts = parts;
+            member.uncounted.begin(before);
+        }
+        Ok(())
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn calling(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        let registers = stopped.registers()?;
+        let length = usize::try_from(registers.rdx)
+            .unwrap_or(0)
+            .min(LONGEST_LINE_BYTES);
+        let mut line = vec![0; length];
+        let read = stopped.read(registers.rsi, &mut line).unwrap_or(0);
+        let Some(said) = Said::from_line(line.get(..read).unwrap_or(&line)) else {
+            return Ok(());
+        };
+        let pending = match said {
+            Said::HandlerLeft | Said::End => self.finder.find(stopped),
+            Said::HandlerEntered | Said::Fault => Ok(None),
+        };
+        if let Some(member) = self.member(process) {
+            member.uncounted.hear(said, pending);
         }
         Ok(())
     }
@@ -216,6 +270,86 @@ impl Watcher for Family<'_> {
     fn ended(&mut self, process: Pid, tid: Pid) {
         if process == tid {
             self.current.remove(&process);
+        }
+    }
+}
+
+/// A line of Valgrind's log is cut at this length before it is looked at.
+const LONGEST_LINE_BYTES: usize = 200;
+
+/// What a line of Valgrind's log means here, written with `--trace-signals=yes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// A signal handler begins.
+    HandlerEntered,
+    /// A signal handler is about to return.
+    HandlerLeft,
+    /// An instruction raised a signal; its block was not executed to its end.
+    Fault,
+    /// The process has executed its last instruction, and its counts will be written now: an empty line.
+    End,
+}
+
+impl Said {
+    fn from_line(line: &[u8]) -> Option<Said> {
+        let has = |text: &[u8]| line.windows(text.len()).any(|window| window == text);
+        let mark = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'=' | b' ' | b'\n');
+        if line.starts_with(b"==") && line.iter().all(mark) {
+            Some(Said::End)
+        } else if has(b"push_signal_frame (thread ") {
+            Some(Said::HandlerEntered)
+        } else if has(b"VG_(signal_return) (thread ") {
+            Some(Said::HandlerLeft)
+        } else if has(b"sync signal handler: signal=") {
+            Some(Said::Fault)
+        } else {
+            None
+        }
+    }
+}
+
+impl Uncounted {
+    /// A process begins as a copy of one in which this was pending.
+    fn begin(&mut self, pending: io::Result<Option<Pending>>) {
+        match pending {
+            Ok(Some(pending)) => {
+                self.before = pending.all;
+                self.entered = pending.handlers;
+            }
+            Ok(None) => {}
+            Err(error) => self.doubt = Some(error.to_string()),
+        }
+    }
+
+    /// Valgrind said this while so much was pending.
+    fn hear(&mut self, said: Said, pending: io::Result<Option<Pending>>) {
+        let pending = match pending {
+            Ok(pending) => pending,
+            Err(error) => {
+                self.doubt = Some(error.to_string());
+                return;
+            }
+        };
+        match (said, pending) {
+            (Said::HandlerEntered, _) => self.entered = self.entered.saturating_add(1),
+            (Said::Fault, _) => {
+                self.doubt =
+                    Some("an instruction raised a signal in the middle of a block".to_owned());
+            }
+            (Said::HandlerLeft, Some(pending)) => {
+                self.entered = self.entered.saturating_sub(1);
+                if pending::add(&mut self.handlers, &pending.running).is_err() {
+                    self.doubt = Some(CountOverflow.to_string());
+                }
+            }
+            (Said::End, Some(pending)) => {
+                if self.entered != pending.handlers {
+                    self.doubt = Some("a signal handler did not return".to_owned());
+                }
+                self.last = Some(pending.all);
+            }
+            // The end is announced once more when the counts have been written.
+            (Said::HandlerLeft | Said::End, None) => {}
         }
     }
 }

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::backend::Unavailable;
+use crate::sys::seccomp::Writes;
 use crate::sys::spawn::{ChildStep, Launch, SpawnError};
 
 /// The oldest version whose options and formats are known to be as used here.
@@ -96,10 +98,22 @@ impl Valgrind {
         Launch {
             program: self.launcher.clone(),
             args,
+            report: (tool == Tool::Callgrind).then(log_writes),
             ..launch.clone()
         }
     }
 }
+
+/// Valgrind's writes to its log: its own files have the numbers that it takes from the end of those a process may
+/// have (coregrind/m_libcfile.c, `VG_(fd_hard_limit)`).
+fn log_writes() -> Writes {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((RESERVED, RESERVED));
+    let first = soft.min(hard.saturating_sub(RESERVED));
+    Writes::from(u32::try_from(first).unwrap_or(u32::MAX))
+}
+
+/// coregrind/pub_core_libcfile.h: `N_RESERVED_FDS`.
+const RESERVED: u64 = 12;
 
 /// Debian's `valgrind` is a script that adds variables to the environment of the program; the real one is beside it.
 fn without_wrapper(script: PathBuf) -> PathBuf {
@@ -163,7 +177,6 @@ fn options(tool: Tool, extent: Extent, scratch: &Path) -> Vec<OsString> {
         format!("--tool={}", tool.name()).into(),
         // Nothing from VALGRIND_OPTS, ~/.valgrindrc or ./.valgrindrc.
         "--command-line-only=yes".into(),
-        "--quiet".into(),
         with_path("--log-file=", scratch, "log.%p"),
         "--trace-children=yes".into(),
         // No debugger's FIFOs in /tmp, and no polling for it.
@@ -177,12 +190,15 @@ fn options(tool: Tool, extent: Extent, scratch: &Path) -> Vec<OsString> {
     ];
     match tool {
         Tool::Cachegrind => {
+            options.push("--quiet".into());
             options.push("--cache-sim=no".into());
             // Without this a block that is continued in another one is counted twice when it leaves early.
             options.push("--vex-guest-chase=no".into());
             options.push(with_path("--cachegrind-out-file=", scratch, "out.%p"));
         }
         Tool::Callgrind => {
+            // Not quiet: the empty line before the counts are written is the moment to see what is not yet in them.
+            options.push("--trace-signals=yes".into());
             options.push("--dump-instr=yes".into());
             options.push("--dump-line=no".into());
             options.push(with_path("--callgrind-out-file=", scratch, "out.%p"));

@@ -23,6 +23,7 @@ pub mod callgrind_out;
 mod family;
 mod format;
 mod launch;
+mod pending;
 mod run;
 #[cfg(target_arch = "x86_64")]
 mod snapshot;
