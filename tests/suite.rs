@@ -171,6 +171,11 @@ fn main() -> ExitCode {
             snapshots_of_a_revision_are_matched_by_name,
         ),
         case(
+            "code_of_the_repository_is_the_subject",
+            &git,
+            code_of_the_repository_is_the_subject,
+        ),
+        case(
             "a_checkout_elsewhere_does_not_move_a_count_of_python",
             &python,
             a_checkout_elsewhere_does_not_move_a_count_of_python,
@@ -1475,6 +1480,35 @@ fn snapshots_of_a_revision_are_matched_by_name() {
         &project.expect(5, &["check", "--against", "HEAD"]),
         &["not reproducible", "at HEAD, the runs counted 100, 101"],
     );
+}
+
+fn code_of_the_repository_is_the_subject() {
+    let project = Project::empty();
+    let program = project.write("tool", "#!/bin/sh\n");
+    fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let manifest = workload("a", "../tool", "");
+    project.write(
+        "bench/counterfoil.toml",
+        &format!("[suite]\nbackend = \"fake\"\n{manifest}"),
+    );
+    project.counts(&scripted(&[100]));
+    let check = ["check", "--manifest", "bench/counterfoil.toml"];
+    project.expect(0, &["record", "--manifest", "bench/counterfoil.toml"]);
+    project.write("tool", "#!/bin/sh\n:\n");
+    contains(&project.expect(3, &check), &["environment tool"]);
+    // Alone in a folder beside it, a program is of the surroundings; in one repository, it is what changes.
+    project.commit();
+    project.expect(0, &["record", "--manifest", "bench/counterfoil.toml"]);
+    project.write("tool", "#!/bin/sh\n: :\n");
+    project.counts(&scripted(&[200]));
+    contains(&project.expect(1, &check), &["regressed", "subject tool"]);
+    project.counts(&scripted(&[100, 100, 200, 200]));
+    let against = project.expect(1, &[&check[..], &["--against", "HEAD"]].concat());
+    contains(&against, &["regressed", "subject tool"]);
 }
 
 fn a_checkout_elsewhere_does_not_move_a_count_of_python() {
