@@ -122,14 +122,32 @@ impl Store {
         wanted: &BTreeSet<PathBuf>,
     ) -> Result<Vec<PathBuf>, BaselineError> {
         let folder = self.folder.join(workload);
-        let paths = names_in(&folder)?.into_iter().map(|name| folder.join(name));
+        let names = names_in(&folder)?.into_iter();
+        let paths = names
+            .filter(|name| is_snapshot(name))
+            .map(|name| folder.join(name));
         Ok(paths.filter(|path| !wanted.contains(path)).collect())
+    }
+
+    /// Removes a workload's folder of snapshots when nothing is left in it.
+    pub fn remove_empty_folder(&self, workload: &str) {
+        // A folder that is not empty, or not there, refuses and stays as it is.
+        fs::remove_dir(self.folder.join(workload)).ok();
     }
 
     /// Removes a file of this store; fine when it is gone already.
     pub fn remove(&self, path: &Path) -> Result<(), BaselineError> {
         remove_if_there(path)
     }
+}
+
+/// Whether a file has a name that [`Store::snapshot_path`] gives: nothing else in these folders is ours.
+fn is_snapshot(name: &str) -> bool {
+    let kind = |kind: &str| ["stdout", "stderr"].contains(&kind) || kind.starts_with("file-");
+    kind(name)
+        || name
+            .match_indices('.')
+            .any(|(dot, _)| kind(&name[dot + 1..]))
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, BaselineError> {

@@ -6,8 +6,10 @@ use super::exit::{self, Failure};
 use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted};
 use super::terminal::Terminal;
 use crate::baseline::{Baseline, Store};
-use crate::compare::{failed, judge, missing, snapshot, wrong_output};
-use crate::model::{Accepted, Comparison, StoredCase};
+use crate::compare::{
+    disagreement, failed, judge, missing, not_reproducible, snapshot, wrong_output,
+};
+use crate::model::{Accepted, BackendKind, Comparison, StoredCase};
 use crate::report::{Top, json, markdown, terminal as render};
 use crate::suite::Case;
 use crate::supervise::against::Worktree;
@@ -92,7 +94,8 @@ fn against_baselines(
     Ok(comparisons)
 }
 
-fn load(suite: &Suite, store: &Store) -> Result<BTreeMap<String, Baseline>, Failure> {
+/// Baselines of the selected workloads.
+pub(super) fn load(suite: &Suite, store: &Store) -> Result<BTreeMap<String, Baseline>, Failure> {
     let mut baselines = BTreeMap::new();
     for workload in suite.selected.iter().map(|case| &case.workload) {
         if !baselines.contains_key(workload)
@@ -103,9 +106,6 @@ fn load(suite: &Suite, store: &Store) -> Result<BTreeMap<String, Baseline>, Fail
     }
     Ok(baselines)
 }
-
-/// Expected outputs of one case, in the order its snapshot lists them; absent where none is stored.
-pub(super) type Expected = Vec<Option<Vec<u8>>>;
 
 fn snapshots(suite: &Suite, store: &Store) -> Result<Vec<Expected>, Failure> {
     suite
@@ -118,8 +118,8 @@ fn snapshots(suite: &Suite, store: &Store) -> Result<Vec<Expected>, Failure> {
 /// The stored snapshots of one case.
 pub(super) fn stored_outputs(case: &Case, store: &Store) -> Result<Expected, Failure> {
     let load = |name: &OwnedOutput| store.load_snapshot(&case.workload, &case.id, name.key());
-    let loaded: Result<Expected, _> = wanted(case).iter().map(load).collect();
-    Ok(loaded?)
+    let loaded: Result<_, _> = wanted(case).iter().map(load).collect();
+    Ok(Expected::Stored(loaded?))
 }
 
 /// Baselines of workloads, or of parameters, that the manifest does not have any more.
@@ -157,25 +157,17 @@ fn against_revision(
     let before = measure_revision(suite, revision, chosen, terminal)?;
     suite.build(terminal)?;
     let results = suite.measure(chosen, terminal)?;
-    let backend = chosen.info.name;
     let mut comparisons = Vec::new();
     for (case, ran) in suite.selected.iter().zip(&results) {
-        let (stored, expected) = match before.get(&case.id) {
-            Some(before) => (
-                Some(Accepted {
-                    backend,
-                    case: &before.counts,
-                }),
-                &before.outputs,
-            ),
-            None => (None, &Vec::new()),
-        };
-        comparisons.push(verdict(case, stored, ran, expected));
+        let before = before.get(&case.id);
+        comparisons.push(against(case, before, ran, revision, chosen.info.name));
     }
-    let stale = before
+    let is_gone = |id: &str| !suite.all.iter().any(|case| case.id == id);
+    let counted = before
         .iter()
-        .filter(|(id, _)| !suite.all.iter().any(|case| case.id == **id));
-    comparisons.extend(stale.map(|(id, before)| missing(id, &before.counts)));
+        .filter_map(|(id, before)| Some((id, before.as_ref().ok()?)));
+    let gone = counted.filter(|(id, _)| is_gone(id));
+    comparisons.extend(gone.map(|(id, before)| missing(id, &before.counts)));
     Ok(comparisons)
 }
 
@@ -183,40 +175,95 @@ fn against_revision(
 struct Before {
     counts: StoredCase,
     outputs: Expected,
+    /// In words, how its runs disagreed.
+    unsteady: Option<String>,
 }
 
+impl Before {
+    fn new(counted: Counted) -> Before {
+        Before {
+            unsteady: disagreement(&counted.measurement.repeats).or(counted.unsteady),
+            counts: StoredCase::from(&counted.measurement),
+            outputs: Expected::Written(counted.outputs),
+        }
+    }
+}
+
+/// The verdict on one case held against the other revision's.
+fn against(
+    case: &Case,
+    before: Option<&Result<Before, String>>,
+    ran: &Ran,
+    revision: &str,
+    backend: BackendKind,
+) -> Comparison {
+    let before = match before {
+        Some(Ok(before)) => before,
+        uncounted => {
+            let nothing = Expected::Written(Vec::new());
+            let mut comparison = verdict(case, None, ran, &nothing);
+            if let (Some(Err(why)), None) = (uncounted, &comparison.detail) {
+                comparison.detail =
+                    Some(format!("nothing to hold it against: at {revision}, {why}"));
+            }
+            return comparison;
+        }
+    };
+    let accepted = Accepted {
+        backend,
+        case: &before.counts,
+    };
+    let comparison = verdict(case, Some(accepted), ran, &before.outputs);
+    match &before.unsteady {
+        Some(unsteady) => not_reproducible(comparison, &format!("at {revision}, {unsteady}")),
+        None => comparison,
+    }
+}
+
+/// Every selected case of the other revision, by id: its counts, or why there are none.
 fn measure_revision(
     suite: &Suite,
     revision: &str,
     chosen: &Chosen,
     terminal: &Terminal,
-) -> Result<BTreeMap<String, Before>, Failure> {
+) -> Result<BTreeMap<String, Result<Before, String>>, Failure> {
     let worktree = Worktree::checkout(&suite.manifest.folder, revision)?;
     let short = worktree.commit.get(..12).unwrap_or(&worktree.commit);
     terminal.note(&format!("measuring {revision} ({short})"));
-    let Some(other) = suite.elsewhere(worktree.project())? else {
+    if !worktree.has_equal_length() {
+        terminal.note(
+            "the path of its checkout is longer than yours; a program that handles its own path executes more there",
+        );
+    }
+    let there = |failure| match failure {
+        stopped @ Failure::Cancelled(_) => stopped,
+        failure => Failure::Revision {
+            revision: revision.to_owned(),
+            source: Box::new(failure),
+        },
+    };
+    let Some(other) = suite.elsewhere(worktree.project()).map_err(there)? else {
         terminal.note(&format!(
             "{revision} has no manifest here: every workload is new"
         ));
         return Ok(BTreeMap::new());
     };
-    other.build(terminal)?;
-    let mut before = BTreeMap::new();
-    for (case, ran) in other.selected.iter().zip(other.measure(chosen, terminal)?) {
-        match ran {
-            Ran::Counted(counted) => {
-                let counts = StoredCase::from(&counted.measurement);
-                let outputs = counted
-                    .outputs
-                    .into_iter()
-                    .map(|(_, bytes)| Some(bytes))
-                    .collect();
-                before.insert(case.id.clone(), Before { counts, outputs });
-            }
-            Ran::Failed(why) => terminal.note(&format!("{} failed at {revision}: {why}", case.id)),
-        }
-    }
-    Ok(before)
+    other.build(terminal).map_err(there)?;
+    let results = other.measure(chosen, terminal).map_err(there)?;
+    let ids = other.selected.iter().map(|case| case.id.clone());
+    let before = results.into_iter().map(|ran| match ran {
+        Ran::Counted(counted) => Ok(Before::new(*counted)),
+        Ran::Failed(why) => Err(why),
+    });
+    Ok(ids.zip(before).collect())
+}
+
+/// What a case's outputs are held against, as far as it is known.
+pub(super) enum Expected {
+    /// The stored snapshots, in the order of the case's outputs; absent where none is stored.
+    Stored(Vec<Option<Vec<u8>>>),
+    /// What another revision wrote; an output that its manifest did not name is not there.
+    Written(Vec<(OwnedOutput, Vec<u8>)>),
 }
 
 /// The verdict on one case: how it ended, then its counts, then its output.
@@ -224,31 +271,46 @@ pub(super) fn verdict(
     case: &Case,
     before: Option<Accepted<'_>>,
     ran: &Ran,
-    expected: &[Option<Vec<u8>>],
+    expected: &Expected,
 ) -> Comparison {
     let counted = match ran {
         Ran::Failed(why) => return failed(&case.id, why.clone()),
         Ran::Counted(counted) => counted,
     };
     let comparison = judge(&case.id, before, &counted.measurement, &case.gate);
-    match output_problem(case, counted, expected) {
+    if let Some(unsteady) = &counted.unsteady {
+        return not_reproducible(comparison, unsteady);
+    }
+    match output_problem(case, counted, before.is_some(), expected) {
         Some(problem) => wrong_output(comparison, &problem),
         None => comparison,
     }
 }
 
-/// What is wrong with the outputs; none when they are as in the snapshots, or there are no snapshots yet.
-fn output_problem(case: &Case, counted: &Counted, expected: &[Option<Vec<u8>>]) -> Option<String> {
-    if let Some(unsteady) = &counted.unsteady {
-        return Some(format!("{} is not the same in every run", unsteady.words()));
-    }
-    counted
-        .outputs
-        .iter()
-        .zip(expected)
-        .find_map(|((name, actual), expected)| {
-            let mismatch =
-                snapshot::compare(expected.as_ref()?, actual, case.snapshot.tolerance).err()?;
-            Some(format!("{}: {mismatch}", name.words()))
-        })
+/// What is wrong with the outputs; none when they are as in the snapshots, or the case is new. A case that has a
+/// baseline must have its snapshots, too: without one, any output would pass.
+fn output_problem(
+    case: &Case,
+    counted: &Counted,
+    has_baseline: bool,
+    expected: &Expected,
+) -> Option<String> {
+    let outputs = counted.outputs.iter().enumerate();
+    let mut problems = outputs.filter_map(|(index, (name, actual))| {
+        let wanted = match expected {
+            Expected::Stored(all) => all.get(index).and_then(Option::as_ref),
+            Expected::Written(all) => all.iter().find(|(n, _)| n == name).map(|(_, bytes)| bytes),
+        };
+        let problem = match (wanted, expected) {
+            (Some(wanted), _) => snapshot::compare(wanted, actual, case.snapshot.tolerance)
+                .err()?
+                .to_string(),
+            (None, Expected::Stored(_)) if has_baseline => {
+                "the baseline has no snapshot of it; run `counterfoil record`".to_owned()
+            }
+            (None, _) => return None,
+        };
+        Some(format!("{}: {problem}", name.words()))
+    });
+    problems.next()
 }

@@ -54,6 +54,14 @@ pub enum Failure {
     /// A revision that cannot be checked out.
     #[error(transparent)]
     Worktree(#[from] WorktreeError),
+    /// What happened in the checkout of another revision.
+    #[error("at {revision}: {source}")]
+    Revision {
+        /// The revision as asked for.
+        revision: String,
+        /// What happened.
+        source: Box<Failure>,
+    },
     /// Temporary files.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
@@ -82,6 +90,7 @@ impl Failure {
             Failure::Build(BuildError::Cancelled(stop)) => 128 + stop.0,
             Failure::Job(JobError::Cancelled(stop)) => 128 + stop.0,
             Failure::Cancelled(stop) => 128 + stop.0,
+            Failure::Revision { source, .. } => source.code(),
             Failure::Build(_) | Failure::Job(_) => RUN_FAILED,
             Failure::Scratch(_) | Failure::Report(_) | Failure::Other(_) => RUN_FAILED,
         }

@@ -1,5 +1,6 @@
 //! `counterfoil list`: the suite's workloads.
 
+use super::check::load;
 use super::exit::{self, Failure};
 use super::suite::Selecting;
 use super::terminal::Terminal;
@@ -20,11 +21,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
     let suite = arguments.selecting.open()?;
     let store = suite.store();
+    let baselines = load(&suite, &store)?;
     let mut rows = Vec::new();
     for case in &suite.selected {
-        let baseline = store.load(&case.workload, None)?;
-        let stored = baseline
-            .as_ref()
+        let stored = baselines
+            .get(&case.workload)
             .and_then(|baseline| baseline.cases.get(&case.id));
         rows.push(WorkloadRow {
             workload: case.id.clone(),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{stored_outputs, verdict};
 use super::exit::{self, Failure};
-use super::suite::{OwnedOutput, Ran, Selecting, Suite};
+use super::suite::{OwnedOutput, Ran, Selecting, Suite, wanted};
 use super::terminal::Terminal;
 use crate::baseline::{Baseline, Store, plan};
-use crate::compare::missing;
+use crate::compare::{missing, snapshot};
 use crate::model::{Comparison, StoredCase, Verdict};
 use crate::report::{json, terminal as render};
 use crate::suite::Case;
@@ -106,7 +106,6 @@ fn write(
         let cases = measured.entry(&case.workload).or_default();
         if let Ran::Counted(counted) = ran
             && is_accepted(comparison.verdict)
-            && counted.unsteady.is_none()
         {
             cases.insert(case.id.clone(), StoredCase::from(&counted.measurement));
             save_snapshots(store, case, &counted.outputs)?;
@@ -117,17 +116,37 @@ fn write(
     }
     for (workload, cases) in measured {
         save(suite, store, workload, old.get(workload), cases)?;
+        drop_snapshots(suite, store, workload)?;
     }
     Ok(())
 }
 
+/// Removes snapshots that no case of the manifest wants any more.
+fn drop_snapshots(suite: &Suite, store: &Store, workload: &str) -> Result<(), Failure> {
+    let cases = suite.all.iter().filter(|case| case.workload == workload);
+    let paths = cases.flat_map(|case| {
+        let path = |name: OwnedOutput| store.snapshot_path(workload, &case.id, name.key());
+        wanted(case).into_iter().map(path)
+    });
+    for path in store.stale_snapshots(workload, &paths.collect())? {
+        store.remove(&path)?;
+    }
+    store.remove_empty_folder(workload);
+    Ok(())
+}
+
+/// Stores the outputs that the stored snapshots do not allow: one that is near enough stays the same file.
 fn save_snapshots(
     store: &Store,
     case: &Case,
     outputs: &[(OwnedOutput, Vec<u8>)],
 ) -> Result<(), Failure> {
     for (name, bytes) in outputs {
-        store.save_snapshot(&case.workload, &case.id, name.key(), bytes)?;
+        let stored = store.load_snapshot(&case.workload, &case.id, name.key())?;
+        let agrees = |stored| snapshot::compare(stored, bytes, case.snapshot.tolerance).is_ok();
+        if !stored.as_deref().is_some_and(agrees) {
+            store.save_snapshot(&case.workload, &case.id, name.key(), bytes)?;
+        }
     }
     Ok(())
 }

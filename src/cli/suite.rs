@@ -2,12 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
 
 use super::exit::Failure;
 use super::terminal::Terminal;
 use crate::backend::Detail;
 use crate::baseline::{Output as Kept, Store};
+use crate::compare::snapshot;
 use crate::model::{Measurement, Outcome};
 use crate::suite::{Case, CommandLine, Manifest, Selection};
 use crate::supervise::choose::{Chosen, choose};
@@ -136,7 +140,8 @@ impl Suite {
         let one = |index: usize, worker: usize| {
             let case = &self.selected[index];
             let job = self.job(case, chosen, cpus[worker % cpus.len()]);
-            measure(&job, chosen).map(|measured| ran(case, measured))
+            let before: Vec<_> = files(case).map(stamp).collect();
+            measure(&job, chosen).map(|measured| ran(case, measured, &before))
         };
         let results = parallel::run(self.selected.len(), workers, one, |index, _| {
             progress.set_message(self.selected[index].id.clone());
@@ -173,7 +178,7 @@ impl Suite {
                 regions: case.regions,
                 ..offers
             },
-            project: Some(self.manifest.folder.clone()),
+            project: Some(project(&self.manifest.folder).to_owned()),
             subject: case.subject.clone(),
             facts: case
                 .fingerprint
@@ -182,6 +187,13 @@ impl Suite {
                 .collect(),
         }
     }
+}
+
+/// The folder whose code is the subject: the repository or checkout that the manifest is in (its root has `.git`, a
+/// folder or a file), otherwise the manifest's folder.
+fn project(folder: &Path) -> &Path {
+    let root = folder.ancestors().find(|above| above.join(".git").exists());
+    root.unwrap_or(folder)
 }
 
 /// What became of one case, before it is held against anything.
@@ -198,8 +210,8 @@ pub struct Counted {
     pub measurement: Measurement,
     /// What is held against snapshots, as its first run wrote it.
     pub outputs: Vec<(OwnedOutput, Vec<u8>)>,
-    /// An output that was not the same in every run.
-    pub unsteady: Option<OwnedOutput>,
+    /// In words, how the outputs of two runs differ by more than the snapshot's tolerance.
+    pub unsteady: Option<String>,
 }
 
 /// Names one output of a case.
@@ -256,13 +268,37 @@ fn settle(case: &Case, result: Option<Result<Ran, JobError>>) -> Result<Ran, Fai
     }
 }
 
-fn ran(case: &Case, measured: Measured) -> Ran {
+/// What changes whenever a file is written or replaced: its number and the time of its last change of any kind, in
+/// seconds and nanoseconds. None when there is no file.
+type Stamp = Option<(u64, i64, i64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
+/// The files that a case's snapshot names.
+fn files(case: &Case) -> impl Iterator<Item = &Path> {
+    case.snapshot.files.iter().map(|(_, path)| path.as_path())
+}
+
+/// `before`: stamps of the files that the snapshot names, before the first run.
+fn ran(case: &Case, measured: Measured, before: &[Stamp]) -> Ran {
     let Measured {
         measurement,
         written,
     } = measured;
     if measurement.outcome != Outcome::Exited(case.exit) {
         return Ran::Failed(unexpected_end(case, measurement.outcome, &written));
+    }
+    if let Some(path) = files(case)
+        .zip(before)
+        .find_map(|(path, before)| (before.is_some() && stamp(path) == *before).then_some(path))
+    {
+        return Ran::Failed(format!(
+            "it did not write `{}`, which its snapshot names; the file there is of an earlier run",
+            path.display()
+        ));
     }
     match outputs(case, &written) {
         Ok((outputs, unsteady)) => Ran::Counted(Box::new(Counted {
@@ -280,7 +316,10 @@ const TAIL_BYTES: usize = 2000;
 fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String {
     let how = match outcome {
         Outcome::Exited(code) => format!("it ended with exit code {code}, not {}", case.exit),
-        Outcome::Killed(signal) => format!("signal {signal} killed it"),
+        Outcome::Killed(signal) => match Signal::try_from(signal) {
+            Ok(name) => format!("signal {signal} ({name}) killed it"),
+            Err(_) => format!("signal {signal} killed it"),
+        },
         Outcome::TimedOut => format!("its time of {:?} was up", case.timeout),
     };
     let stderr = written.first().map_or(&[][..], |written| &written.stderr);
@@ -291,9 +330,9 @@ fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String 
     }
 }
 
-type Outputs = (Vec<(OwnedOutput, Vec<u8>)>, Option<OwnedOutput>);
+type Outputs = (Vec<(OwnedOutput, Vec<u8>)>, Option<String>);
 
-/// What the snapshot wants, and whether some stream was not the same in each run. Files are as the last run left them.
+/// What the snapshot wants, and how some stream was not the same in each run. Files are as the last run left them.
 fn outputs(case: &Case, written: &[Written]) -> Result<Outputs, String> {
     let mut outputs = Vec::new();
     let mut unsteady = None;
@@ -301,12 +340,7 @@ fn outputs(case: &Case, written: &[Written]) -> Result<Outputs, String> {
         let Some(stream) = name.stream() else {
             continue;
         };
-        if written
-            .windows(2)
-            .any(|pair| stream(&pair[0]) != stream(&pair[1]))
-        {
-            unsteady.get_or_insert(name.clone());
-        }
+        unsteady = unsteady.or_else(|| difference(case, &name, stream, written));
         outputs.push((
             name,
             written.first().map(stream).cloned().unwrap_or_default(),
@@ -322,6 +356,25 @@ fn outputs(case: &Case, written: &[Written]) -> Result<Outputs, String> {
         outputs.push((OwnedOutput::File(name.clone()), bytes));
     }
     Ok((outputs, unsteady))
+}
+
+/// How what a later run wrote to a stream differs from what the first wrote.
+fn difference(
+    case: &Case,
+    name: &OwnedOutput,
+    stream: fn(&Written) -> &Vec<u8>,
+    written: &[Written],
+) -> Option<String> {
+    let (first, others) = written.split_first()?;
+    let compare = |other| snapshot::compare(stream(first), stream(other), case.snapshot.tolerance);
+    let mismatch = others.iter().find_map(|other| compare(other).err())?;
+    Some(format!(
+        "{} is not the same in every run: line {}, column {}: {}",
+        name.words(),
+        mismatch.line,
+        mismatch.column,
+        mismatch.what
+    ))
 }
 
 /// The outputs that a case's snapshot holds, in the order in which [`Counted::outputs`] has them.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::changes;
 use super::gate::{Before, Breach, hold};
 use crate::model::{
-    Accepted, Comparison, Gate, Limit, Measurement, Metric, MetricChange, StoredCase, Verdict,
-    default_gate,
+    Accepted, Comparison, Gate, Limit, Measurement, Metric, MetricChange, Repeats, StoredCase,
+    Verdict, default_gate,
 };
 
 /// Holds a measurement against its baseline.
@@ -79,11 +79,25 @@ pub fn wrong_output(mut comparison: Comparison, difference: &str) -> Comparison 
     ) {
         comparison.verdict = Verdict::WrongOutput;
     }
-    comparison.detail = Some(match comparison.detail {
-        Some(detail) => format!("{detail}\n{difference}"),
-        None => difference.to_owned(),
-    });
+    add_detail(&mut comparison, difference);
     comparison
+}
+
+/// Marks a judged case whose runs did not agree on what they wrote, or whose baseline's did not on
+/// their counts: nothing can be held against that.
+pub fn not_reproducible(mut comparison: Comparison, difference: &str) -> Comparison {
+    if comparison.verdict != Verdict::Failed {
+        comparison.verdict = Verdict::NotReproducible;
+    }
+    add_detail(&mut comparison, difference);
+    comparison
+}
+
+fn add_detail(comparison: &mut Comparison, text: &str) {
+    comparison.detail = Some(match comparison.detail.take() {
+        Some(detail) => format!("{detail}\n{text}"),
+        None => text.to_owned(),
+    });
 }
 
 fn without_counts(case: &str, verdict: Verdict, detail: Option<String>) -> Comparison {
@@ -184,22 +198,38 @@ fn is_improved(row: &Comparison) -> bool {
 
 fn detail(row: &Comparison, after: &Measurement, breaches: &[(Metric, Breach)]) -> Option<String> {
     if row.verdict == Verdict::NotReproducible {
-        let counts: Vec<_> = after
-            .repeats
-            .instructions
-            .iter()
-            .map(u64::to_string)
-            .collect();
-        return Some(format!(
-            "the runs counted {} instructions",
-            counts.join(", ")
-        ));
+        return disagreement(&after.repeats);
     }
     let lines: Vec<_> = breaches
         .iter()
         .filter_map(|(metric, breach)| breach_words(metric, *breach, after))
         .collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// How the runs of one measurement disagree, and what may be done about it; none when they agree.
+pub fn disagreement(repeats: &Repeats) -> Option<String> {
+    let (first, others) = repeats.instructions.split_first()?;
+    if repeats.agree {
+        return None;
+    }
+    if others.iter().all(|other| other == first) {
+        return Some(format!(
+            "the runs agree on {first} instructions, not on their opcodes, functions or regions"
+        ));
+    }
+    let counts: Vec<_> = repeats.instructions.iter().map(u64::to_string).collect();
+    let counted = format!("the runs counted {} instructions", counts.join(", "));
+    if others
+        .iter()
+        .all(|other| other < first && Some(other) == others.first())
+    {
+        return Some(format!(
+            "{counted}\nthe first did more: it may have left something behind for the others, such as \
+             a cache or .pyc files; make that in a `build` step"
+        ));
+    }
+    Some(counted)
 }
 
 /// What the numbers of the row do not say themselves.

@@ -12,5 +12,5 @@ mod numbers;
 mod side_by_side;
 pub mod snapshot;
 
-pub use judge::{failed, judge, missing, wrong_output};
+pub use judge::{disagreement, failed, judge, missing, not_reproducible, wrong_output};
 pub use side_by_side::sides;

@@ -134,19 +134,20 @@ fn digest(value: &str) -> String {
     }
 }
 
-/// Who is to blame, where the files that are expected to change did not: absent when they did, or when
-/// no count moved.
+/// Who is to blame, where the files that are expected to change did not: absent when they did, when no count
+/// moved, or when there is no baseline whose files they could be.
 pub(super) fn not_your_code(comparison: &Comparison) -> Option<&'static str> {
     let moved = matches!(
         comparison.verdict,
         Verdict::Regressed | Verdict::Improved | Verdict::Within
     );
-    if !moved || !comparison.subject.is_empty() {
+    let has_baseline = comparison.metrics.iter().any(|m| m.before.is_some());
+    if !moved || !has_baseline || !comparison.subject.is_empty() {
         None
     } else if comparison.environment.is_empty() {
         Some(
-            "not your code: the measured files are those of the baseline, and something that no \
-             fingerprint names moved the count",
+            "not your code, unless it is in files that `subject` does not name: the measured files \
+             are those of the baseline, and something that no fingerprint names moved the count",
         )
     } else {
         Some("not your code: the measured files are those of the baseline")

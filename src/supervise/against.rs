@@ -3,12 +3,10 @@
 //! Its path has as many bytes as the project's own, where the temporary folder allows it: programs that handle
 //! their paths (Python's start-up does) then execute as much on both sides.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use super::scratch::{Scratch, ScratchError};
+use super::scratch::{Scratch, ScratchError, is_left_behind};
 
 /// Why there is no worktree.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +17,16 @@ pub enum WorktreeError {
     /// git is missing.
     #[error("start git: {0}; `check --against` needs it")]
     NoGit(#[source] std::io::Error),
+    /// The repository does not know it.
+    #[error(
+        "no revision `{revision}` in this repository: {message}; fetch it first (checkouts in CI are often shallow)"
+    )]
+    Unknown {
+        /// As asked for.
+        revision: String,
+        /// What git said.
+        message: String,
+    },
     /// git refused.
     #[error("git {command}: {message}")]
     Git {
@@ -33,11 +41,10 @@ pub enum WorktreeError {
 #[derive(Debug)]
 pub struct Worktree {
     repository: PathBuf,
-    checkout: PathBuf,
     project: PathBuf,
     /// The commit's full name.
     pub commit: String,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Worktree {
@@ -45,22 +52,17 @@ impl Worktree {
     pub fn checkout(project: &Path, revision: &str) -> Result<Worktree, WorktreeError> {
         let repository = PathBuf::from(git(project, &["rev-parse", "--show-toplevel"])?);
         let prefix = git(project, &["rev-parse", "--show-prefix"])?;
-        let commit = format!("{revision}^{{commit}}");
-        let commit = git(
-            project,
-            &["rev-parse", "--verify", "--end-of-options", &commit],
-        )?;
-        let _ = git(&repository, &["worktree", "prune"]);
-        let scratch = Scratch::new()?;
-        let checkout = of_equal_length(scratch.path(), &repository);
+        let commit = commit_of(project, revision)?;
+        forget_killed(&repository);
+        let scratch = Scratch::of_length(repository.as_os_str().len())?;
         let worktree = Worktree {
-            project: checkout.join(prefix),
+            project: scratch.path().join(prefix),
             repository,
-            checkout,
             commit,
-            _scratch: scratch,
+            scratch,
         };
-        let folder = worktree.checkout.to_string_lossy().into_owned();
+        let folder = worktree.folder();
+        // git takes a folder that is there and empty.
         let arguments = [
             "worktree",
             "add",
@@ -73,6 +75,10 @@ impl Worktree {
         Ok(worktree)
     }
 
+    fn folder(&self) -> String {
+        self.scratch.path().to_string_lossy().into_owned()
+    }
+
     /// The project's folder in the checkout.
     pub fn project(&self) -> &Path {
         &self.project
@@ -80,36 +86,76 @@ impl Worktree {
 
     /// Whether its path has as many bytes as the project's own.
     pub fn has_equal_length(&self) -> bool {
-        self.checkout.as_os_str().len() == self.repository.as_os_str().len()
+        self.scratch.path().as_os_str().len() == self.repository.as_os_str().len()
     }
 }
 
 impl Drop for Worktree {
     fn drop(&mut self) {
-        let folder = self.checkout.to_string_lossy().into_owned();
-        let _ = git(
-            &self.repository,
-            &["worktree", "remove", "--force", "--force", &folder],
-        );
+        let arguments = ["worktree", "remove", "--force", "--force", &self.folder()];
+        let _ = git(&self.repository, &arguments);
     }
 }
 
-/// A folder below `base` whose path is as long as `model`, or the shortest when that is not to be had.
-fn of_equal_length(base: &Path, model: &Path) -> PathBuf {
-    let room = model
-        .as_os_str()
-        .len()
-        .saturating_sub(base.as_os_str().len() + 1);
-    // 255 bytes is the longest name a file may have (NAME_MAX, limits.h).
-    let length = if (1..=255).contains(&room) { room } else { 1 };
-    base.join(OsStr::from_bytes(&vec![b'w'; length]))
+/// Makes the repository forget the worktrees of killed runs, and no others: `git worktree prune` would also drop the
+/// user's own on a disk that is not mounted now.
+fn forget_killed(repository: &Path) {
+    let listed = git(repository, &["worktree", "list", "--porcelain"]).unwrap_or_default();
+    for folder in listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("worktree "))
+    {
+        let name = Path::new(folder).file_name().and_then(|name| name.to_str());
+        if name.is_some_and(is_left_behind) {
+            // One that stays does no harm: the next checkout has another name.
+            let _ = git(
+                repository,
+                &["worktree", "remove", "--force", "--force", folder],
+            );
+        }
+    }
 }
 
+/// The full name of the commit that `revision` means.
+fn commit_of(project: &Path, revision: &str) -> Result<String, WorktreeError> {
+    let wanted = format!("{revision}^{{commit}}");
+    let found = git(
+        project,
+        &["rev-parse", "--verify", "--end-of-options", &wanted],
+    );
+    found.map_err(|error| match error {
+        WorktreeError::Git { message, .. } => WorktreeError::Unknown {
+            revision: revision.to_owned(),
+            message,
+        },
+        other => other,
+    })
+}
+
+/// Variables that tell git which repository to work on; a hook of the user's repository sets them for what it starts
+/// (githooks(5)), and git would believe them more than the folder.
+const LOCAL_VARIABLES: [&str; 7] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+];
+
 fn git(folder: &Path, arguments: &[&str]) -> Result<String, WorktreeError> {
-    let output = Command::new("git")
+    let mut command = Command::new("git");
+    for variable in LOCAL_VARIABLES {
+        command.env_remove(variable);
+    }
+    let output = command
         .arg("-C")
         .arg(folder)
+        // The user's hooks are for the user's own checkouts.
+        .args(["-c", "core.hooksPath=/dev/null"])
         .args(arguments)
+        .stdin(Stdio::null())
         .output()
         .map_err(WorktreeError::NoGit)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
@@ -128,12 +174,11 @@ mod tests {
 
     #[test]
     fn a_checkout_has_a_path_as_long_as_the_project() {
-        let base = Path::new("/tmp/counterfoil-1-abc");
-        let model = Path::new("/home/someone/projects/thing");
-        assert_eq!(
-            of_equal_length(base, model).as_os_str().len(),
-            model.as_os_str().len()
-        );
-        assert_eq!(of_equal_length(base, Path::new("/p")), base.join("w"));
+        for length in [60, 100, 200] {
+            let scratch = Scratch::of_length(length).unwrap();
+            assert_eq!(scratch.path().as_os_str().len(), length);
+        }
+        assert!(Scratch::of_length(1).unwrap().path().is_dir());
+        assert!(Scratch::of_length(9000).unwrap().path().is_dir());
     }
 }

@@ -1,6 +1,7 @@
 //! The user's wish to stop, seen by everything that takes long.
 
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use crate::sys::signals::{self, Received};
 use crate::sys::tree;
@@ -26,11 +27,23 @@ pub fn install(policy: Policy) -> std::io::Result<()> {
     signals::take_over(move |received| match policy {
         Policy::PassOn => pass_on(received),
         Policy::StopAll => {
-            SIGNAL.store(received.signal, Ordering::SeqCst);
-            tree::kill_all();
+            if SIGNAL.swap(received.signal, Ordering::SeqCst) == 0 {
+                std::thread::spawn(kill_until_we_end);
+            }
         }
     })
     .map_err(Into::into)
+}
+
+/// How soon a tree dies that was just being started when the signal came.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Kills what runs again and again: a worker may have looked for a signal just before it came, and start a tree after.
+fn kill_until_we_end() -> ! {
+    loop {
+        tree::kill_all();
+        std::thread::sleep(AGAIN);
+    }
 }
 
 fn pass_on(received: Received) {

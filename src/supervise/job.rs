@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::cancel::{self, Cancelled};
 use super::choose::Chosen;
-use super::command::{CommandError, Resolved, resolve};
+use super::command::{CommandError, DEFAULT_PATH, Resolved, resolve};
 use super::environment::{Environment, StackLayout, script_args};
 use super::fingerprint::{self, FingerprintError};
 use super::input::{Input, Source};
@@ -161,9 +161,6 @@ fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch),
     };
     Ok((resolved, launch))
 }
-
-/// Where programs are looked for without a `PATH` (execvp(3) takes about the same).
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Valgrind lays its client's stack out itself.
 fn layout(chosen: &Chosen) -> StackLayout {

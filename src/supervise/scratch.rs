@@ -23,12 +23,36 @@ pub struct ScratchError {
     pub source: io::Error,
 }
 
+/// Random characters of a name: enough that two folders of a process hardly ever meet, and fewer where a
+/// certain length is wanted (then another try follows).
+const RANDOM: usize = 6;
+/// The longest name a file may have in bytes (NAME_MAX, limits.h).
+const LONGEST_NAME: usize = 255;
+
 impl Scratch {
     /// Makes an empty folder.
     pub fn new() -> Result<Scratch, ScratchError> {
+        Scratch::make(|_| RANDOM)
+    }
+
+    /// Makes an empty folder whose path has `length` bytes, or as nearly as the temporary folder allows.
+    pub fn of_length(length: usize) -> Result<Scratch, ScratchError> {
+        Scratch::make(|start| {
+            let base = std::env::temp_dir().join("").as_os_str().len();
+            let most = LONGEST_NAME.saturating_sub(start);
+            length
+                .saturating_sub(base.saturating_add(start))
+                .clamp(1, most)
+        })
+    }
+
+    /// `random`: how many random characters follow a name's start of so many bytes.
+    fn make(random: impl Fn(usize) -> usize) -> Result<Scratch, ScratchError> {
         let base = std::env::temp_dir();
+        let start = format!("{PREFIX}{}-", std::process::id());
         tempfile::Builder::new()
-            .prefix(&format!("{PREFIX}{}-", std::process::id()))
+            .prefix(&start)
+            .rand_bytes(random(start.len()))
             .tempdir_in(&base)
             .map(Scratch)
             .map_err(|source| ScratchError { base, source })
@@ -47,12 +71,16 @@ pub fn sweep() {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(owner_of);
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if name.to_str().is_some_and(is_left_behind) {
             // Another user's folder refuses, and stays.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Whether a folder of this name is one of ours whose owner is gone.
+pub(super) fn is_left_behind(name: &str) -> bool {
+    owner_of(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// The process that made a folder of this name; none when the name is not one of ours.

@@ -30,9 +30,11 @@ pub struct Received {
 }
 
 /// Blocks the forwarded signals in this thread and all threads it starts, and hands each one that arrives
-/// to `on_signal` on a thread of its own. Call once, before any other thread exists.
+/// to `on_signal` on a thread of its own. One that whoever started us wants ignored (nohup(1), a shell's `&`)
+/// stays ignored. Call once, before any other thread exists.
 pub fn take_over(on_signal: impl Fn(Received) + Send + 'static) -> nix::Result<()> {
-    let ours: SigSet = FORWARDED.into_iter().collect();
+    let wanted = FORWARDED.into_iter().filter(|signal| !is_ignored(*signal));
+    let ours: SigSet = wanted.collect();
     let before = ours.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     if ORIGINAL_MASK.set(before).is_err() {
         return Ok(());
@@ -45,6 +47,15 @@ pub fn take_over(on_signal: impl Fn(Received) + Send + 'static) -> nix::Result<(
         }
     });
     Ok(())
+}
+
+/// Whether this process ignores `signal`. A blocked signal would be kept for us even then.
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: a zeroed sigaction is a valid one (plain integers and a null handler); the kernel fills it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null pointer for the new action changes nothing; the old one goes to a live value.
+    let asked = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 fn wait_for(set: &SigSet) -> Option<Received> {

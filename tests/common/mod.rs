@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use tempfile::TempDir;
@@ -134,4 +135,14 @@ pub fn compile(folder: &Path, name: &str, source: &str, arguments: &[&str]) -> P
         .expect("gcc starts");
     assert!(status.success(), "gcc compiles {}", source.display());
     program
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

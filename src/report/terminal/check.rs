@@ -1,5 +1,7 @@
 //! A suite held against its baselines, and baselines about to be written.
 
+use std::cmp::Ordering;
+
 use super::super::number::{counted, grouped, percent, signed};
 use super::super::table::{Cell, Table};
 use super::super::{Paint, Top, View, tally, words};
@@ -43,7 +45,7 @@ pub fn record(comparisons: &[Comparison], written: bool, view: &View) -> String 
     let mut table = heading(["baseline", "workload", "before", "after", "change", "%", ""]);
     let mut changed = 0;
     for comparison in comparisons {
-        let (word, paint, touches) = fate(comparison.verdict);
+        let (word, paint, touches) = fate(comparison);
         changed += usize::from(touches);
         let mut cells = line(
             Cell::new(paint, word),
@@ -72,17 +74,24 @@ pub fn record(comparisons: &[Comparison], written: bool, view: &View) -> String 
 }
 
 /// What recording makes of a workload: word, colour, and whether its baseline is written.
-fn fate(verdict: Verdict) -> (&'static str, Paint, bool) {
-    match verdict {
-        Verdict::Identical => ("unchanged", Paint::Faint, false),
-        Verdict::Improved => ("lower", Paint::Good, true),
-        Verdict::Within | Verdict::Regressed => ("higher", Paint::Warn, true),
-        Verdict::New => ("new", Paint::Good, true),
-        Verdict::NotComparable => ("replaced", Paint::Warn, true),
-        Verdict::WrongOutput => ("new output", Paint::Warn, true),
-        Verdict::Missing => ("orphaned", Paint::Warn, false),
-        Verdict::NotReproducible => ("not recorded", Paint::Bad, false),
-        Verdict::Failed => ("not recorded", Paint::Bad, false),
+fn fate(comparison: &Comparison) -> (&'static str, Paint, bool) {
+    let count = comparison.metrics.first();
+    let before = count.and_then(|count| count.before);
+    match (comparison.verdict, before) {
+        (Verdict::NotReproducible | Verdict::Failed, _) => ("not recorded", Paint::Bad, false),
+        (Verdict::Missing, _) => ("dropped", Paint::Warn, true),
+        (Verdict::New, _) | (_, None) => ("new", Paint::Good, true),
+        (Verdict::WrongOutput, _) => ("new output", Paint::Warn, true),
+        _ if !comparison.environment.is_empty() => ("replaced", Paint::Warn, true),
+        (Verdict::Identical, _) if comparison.subject.is_empty() => {
+            ("unchanged", Paint::Faint, false)
+        }
+        (Verdict::Identical, _) => ("same counts", Paint::Faint, true),
+        (_, before) => match count.and_then(|count| count.after).cmp(&before) {
+            Ordering::Less => ("lower", Paint::Good, true),
+            Ordering::Equal => ("changed", Paint::Warn, true),
+            Ordering::Greater => ("higher", Paint::Warn, true),
+        },
     }
 }
 
