@@ -211,7 +211,7 @@ fn search_threads(
 
 /// Whether a table of threads has the one whose states are `stack`. There is no thread 0.
 fn has_stack(memory: &Memory, table: u64, stack: &Stack) -> bool {
-    if table == 0 || table % 8 != 0 {
+    if table == 0 || !table.is_multiple_of(8) {
         return false;
     }
     let threads = memory.words(table, MOST_THREADS).unwrap_or_default();
@@ -253,7 +253,7 @@ impl State {
 
     /// Whether this can be the state of code that runs: cheap, for the search.
     fn may_run(&self) -> bool {
-        let pointer = |word: u64| word > 0xffff && word % 8 == 0;
+        let pointer = |word: u64| word > 0xffff && word.is_multiple_of(8);
         self.signal <= 64
             && self.collect <= 1
             && self.passed < MOST_INSTRUCTIONS
@@ -287,7 +287,9 @@ impl Stack {
         let entries = (1..=MOST_HANDLERS).map(|index| word_at(bytes, 8 * index));
         let entries: Vec<u64> = entries.collect::<Option<_>>()?;
         let used = entries.get(..=depth)?;
-        let pointers = used.iter().all(|entry| *entry > 0xffff && entry % 8 == 0);
+        let pointers = used
+            .iter()
+            .all(|entry| *entry > 0xffff && entry.is_multiple_of(8));
         pointers.then_some(Stack { depth, entries })
     }
 }
@@ -320,10 +322,10 @@ impl Block {
         let mut bytes = 0;
         for instruction in table.chunks_exact(INSTRUCTION_BYTES) {
             let (start, size) = (half_at(instruction, 0)?, half_at(instruction, 4)?);
-            bytes += size;
             if !(1..=16).contains(&size) {
                 return None;
             }
+            bytes += size;
             addresses.push(offset.wrapping_add(u64::from(start)));
         }
         if bytes != length || last >= addresses.len() {
