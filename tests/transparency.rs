@@ -225,32 +225,15 @@ fn passes_a_signal_on() {
 /// Ctrl-C on a real terminal: script(1) makes one, and byte 3 typed into it is the interrupt character.
 fn leaves_interruption_to_the_program() {
     for backend in BACKENDS {
-        let command = format!(
+        let mut terminal = Terminal::run(&format!(
             "{} count --backend {backend} -- sh -c \"{WAITS}\"",
             env!("CARGO_BIN_EXE_counterfoil")
-        );
-        let mut child = std::process::Command::new("script")
-            .args(["-qefc", &command, "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut seen = String::new();
-        let mut terminal = child.stdout.take().unwrap();
-        let mut chunk = [0; 4096];
-        while !seen.contains("ready") {
-            let length = terminal.read(&mut chunk).unwrap();
-            assert!(length > 0, "{backend}: ended early: {seen}");
-            seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
-        }
-        child.stdin.as_mut().unwrap().write_all(&[3]).unwrap();
-        let _ = terminal.read_to_string(&mut seen);
-        let status = child.wait().unwrap();
-        assert_eq!(status.code(), Some(7), "{backend}: {seen}");
-        assert!(
-            seen.contains("caught") && seen.contains("instructions"),
-            "{backend}: {seen}"
-        );
+        ));
+        terminal.wait_for("ready");
+        terminal.type_in("\x03");
+        terminal.wait_for("caught");
+        terminal.wait_for("instructions");
+        assert_eq!(terminal.end(), Some(7), "{backend}");
     }
 }
 
@@ -387,55 +370,83 @@ fn hands_open_files_and_ignored_signals_on() {
 /// An interactive shell on a real terminal stops the whole job with Ctrl-Z and brings it back with fg.
 fn stops_and_goes_on_with_job_control() {
     for backend in BACKENDS {
-        let command = format!(
-            "{} count --backend {backend} -- sh -c 'echo ready; sleep 1; echo slept'",
+        let mut terminal = Terminal::run("PS1='prompt: ' bash --norc --noprofile -i");
+        terminal.wait_for("prompt: ");
+        terminal.type_in(&format!(
+            "{} count --backend {backend} -- sh -c 'echo re\"\"ady; sleep 2; echo sl\"\"ept'\n",
             env!("CARGO_BIN_EXE_counterfoil")
-        );
-        let mut child = std::process::Command::new("script")
-            .args(["-qefc", "bash --norc --noprofile -i", "/dev/null"])
-            .env("PS1", "$ ")
+        ));
+        terminal.wait_for("ready");
+        terminal.type_in("\x1a");
+        terminal.wait_for("Stopped");
+        terminal.wait_for("prompt: ");
+        terminal.type_in("fg\n");
+        terminal.wait_for("slept");
+        terminal.wait_for("instructions");
+        terminal.wait_for("prompt: ");
+        terminal.type_in("exit 3\n");
+        assert_eq!(terminal.end(), Some(3), "{backend}");
+    }
+}
+
+/// How long a terminal may show nothing new.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command on a terminal of its own.
+struct Terminal {
+    script: std::process::Child,
+    shown: std::sync::mpsc::Receiver<Vec<u8>>,
+    text: String,
+}
+
+impl Terminal {
+    fn run(command: &str) -> Terminal {
+        let mut script = std::process::Command::new("script")
+            .args(["-qefc", command, "/dev/null"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut keys = child.stdin.take().unwrap();
-        let mut screen = Screen {
-            pipe: child.stdout.take().unwrap(),
+        let mut pipe = script.stdout.take().unwrap();
+        let (send, shown) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut chunk) {
+                let _ = send.send(chunk[..length].to_vec());
+            }
+        });
+        Terminal {
+            script,
+            shown,
             text: String::new(),
-        };
-        keys.write_all(format!("{command}\n").as_bytes()).unwrap();
-        screen.wait_for("\nready");
-        keys.write_all(&[26]).unwrap();
-        screen.wait_for("Stopped");
-        keys.write_all(b"fg\n").unwrap();
-        screen.wait_for("\nslept");
-        screen.wait_for("instructions");
-        keys.write_all(b"exit 3\n").unwrap();
-        assert_eq!(
-            child.wait().unwrap().code(),
-            Some(3),
-            "{backend}: {}",
-            screen.text
-        );
+        }
     }
-}
 
-/// What a terminal has shown.
-struct Screen {
-    pipe: std::process::ChildStdout,
-    text: String,
-}
+    fn type_in(&mut self, keys: &str) {
+        self.script
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(keys.as_bytes())
+            .unwrap();
+    }
 
-impl Screen {
+    /// Waits until `words` have been shown, and forgets everything up to them.
     fn wait_for(&mut self, words: &str) {
-        let mut chunk = [0; 4096];
         while !self.text.contains(words) {
-            let length = self.pipe.read(&mut chunk).unwrap();
-            assert!(length > 0, "no `{words}` in: {}", self.text);
-            self.text
-                .push_str(&String::from_utf8_lossy(&chunk[..length]));
+            match self.shown.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(error) => {
+                    let _ = self.script.kill();
+                    panic!("no `{words}` ({error}) in: {}", self.text);
+                }
+            }
         }
         let end = self.text.find(words).unwrap() + words.len();
         self.text.drain(..end);
+    }
+
+    fn end(mut self) -> Option<i32> {
+        self.script.wait().unwrap().code()
     }
 }

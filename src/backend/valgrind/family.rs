@@ -76,6 +76,11 @@ pub struct Uncounted {
 }
 
 impl Member {
+    /// Whether its end was seen; a process has code mapped until then.
+    pub fn has_ended(&self) -> bool {
+        !self.mappings.is_empty()
+    }
+
     /// Whether it is a forked copy of its parent.
     pub fn is_copy(&self) -> bool {
         !matches!(self.inherited, Inherited::Nothing)

@@ -52,7 +52,7 @@ pub fn run(
     let log = Log::read(scratch, members.iter().map(|m| m.pid))?;
     log.check(tool, &finished)?;
     let mut caveats = log.caveats();
-    caveats.extend(left_running(&finished));
+    caveats.extend(left_running(&finished, &members));
     if replaced > 0 {
         caveats.push(Caveat::LostBeforeExec { execs: replaced });
     }
@@ -82,7 +82,8 @@ fn note_killed(members: &mut [Member], finished: &Finished, scratch: &Path) {
         End::Exited(_) | End::TimedOut => SIGKILL,
     };
     for member in members {
-        if member.killed_by.is_none() && !out_file(scratch, member.pid).exists() {
+        let wrote = member.has_ended() && out_file(scratch, member.pid).exists();
+        if member.killed_by.is_none() && !wrote {
             member.killed_by = Some(signal);
         }
     }
@@ -138,10 +139,13 @@ fn outcome(end: End) -> Outcome {
     }
 }
 
-fn left_running(finished: &Finished) -> Option<Caveat> {
-    let programs = finished.left_running.iter();
-    let programs: Vec<String> = programs.map(|p| p.display().to_string()).collect();
-    (!programs.is_empty()).then_some(Caveat::LeftRunning { programs })
+/// The kernel knows these processes by the name of the tool; the family knows the programs that it runs.
+fn left_running(finished: &Finished, members: &[Member]) -> Option<Caveat> {
+    let running = members
+        .iter()
+        .filter(|m| m.fate != Fate::Replaced && !m.has_ended());
+    let programs: Vec<String> = running.map(|m| m.program.display().to_string()).collect();
+    (!finished.left_running.is_empty()).then_some(Caveat::LeftRunning { programs })
 }
 
 fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
