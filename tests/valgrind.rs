@@ -99,9 +99,10 @@ fn by_process(run: &Run) -> Vec<Option<u64>> {
 /// 1 + 2 * 1000 + 3.
 const LOOP: &str = "mov $1000,%ecx\n1: dec %ecx\njnz 1b\nmov $60,%eax\nxor %edi,%edi\nsyscall\n";
 
-/// Both: 1 + 2 * 1000 + 2 + 2, then the parent 3 + 3 and the child 1 + 2 * 500 + 3.
+/// Both: 1 + 2 * 1000 + 2 + 2, then the parent 6 to wait for the child and 3, the child 1 + 2 * 500 + 3.
 const FORK: &str = "mov $1000,%ecx\n1: dec %ecx\njnz 1b\nmov $57,%eax\nsyscall\n\
-                    test %eax,%eax\njz 2f\nnop\nnop\nnop\nmov $60,%eax\nxor %edi,%edi\nsyscall\n\
+                    test %eax,%eax\njz 2f\nmov $-1,%edi\nxor %esi,%esi\nxor %edx,%edx\nxor %r10d,%r10d\n\
+                    mov $61,%eax\nsyscall\nmov $60,%eax\nxor %edi,%edi\nsyscall\n\
                     2: mov $500,%ecx\n1: dec %ecx\njnz 1b\nmov $60,%eax\nxor %edi,%edi\nsyscall\n";
 
 #[test]
@@ -126,8 +127,8 @@ fn a_forked_child_counts_only_what_it_executed_itself() {
     let folder = tempfile::tempdir().unwrap();
     let program = assemble(folder.path(), FORK);
     let run = count(&Cachegrind, &[program.to_str().unwrap()]);
-    assert_eq!(by_process(&run), [Some(2011), Some(1006)]);
-    assert_eq!(run.instructions, 2011 + 1006);
+    assert_eq!(by_process(&run), [Some(2014), Some(1006)]);
+    assert_eq!(run.instructions, 2014 + 1006);
     assert_eq!(run.processes[1].parent, Some(0));
 }
 
@@ -162,8 +163,8 @@ fn the_block_that_forks_counts_once_on_callgrind() {
     let folder = tempfile::tempdir().unwrap();
     let program = assemble(folder.path(), FORK);
     let run = count(&Callgrind::default(), &[program.to_str().unwrap()]);
-    assert_eq!(by_process(&run), [Some(2011), Some(1006)]);
-    assert_eq!(run.opcodes.unwrap().total(), Ok(2011 + 1006));
+    assert_eq!(by_process(&run), [Some(2014), Some(1006)]);
+    assert_eq!(run.opcodes.unwrap().total(), Ok(2014 + 1006));
     assert_eq!(run.caveats, []);
 }
 
