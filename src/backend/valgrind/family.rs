@@ -300,12 +300,25 @@ impl Said {
             Some(Said::HandlerEntered)
         } else if has(b"VG_(signal_return) (thread ") {
             Some(Said::HandlerLeft)
-        } else if has(b"sync signal handler: signal=") {
+        } else if has(b"delivering signal ") && raised_by_instruction(line) {
             Some(Said::Fault)
         } else {
             None
         }
     }
+}
+
+/// Whether `delivering signal 11 (SIGSEGV):1 to thread 1` tells of a signal that an instruction raised: one of those,
+/// with a code above 0, which only the kernel gives (sigaction(2)).
+fn raised_by_instruction(line: &[u8]) -> bool {
+    const RAISED: [&str; 5] = ["SIGILL", "SIGTRAP", "SIGBUS", "SIGFPE", "SIGSEGV"];
+    let line = String::from_utf8_lossy(line);
+    let named = line.split_once('(').map(|(_, behind)| behind);
+    let parts = named.and_then(|behind| behind.split_once("):"));
+    parts.is_some_and(|(name, behind)| {
+        let code = behind.split(' ').next().unwrap_or_default();
+        RAISED.contains(&name) && code.parse::<i32>().is_ok_and(|code| code > 0)
+    })
 }
 
 impl Uncounted {

@@ -1,6 +1,6 @@
 //! How Valgrind is found and started, and what is wrong with a program before Valgrind sees it.
 //!
-//! Every option was checked against the manuals of Valgrind 3.15 to 3.25. Options that a user's `~/.valgrindrc`,
+//! The options are those of Valgrind 3.19, with which all this was tested. Options that a user's `~/.valgrindrc`,
 //! `./.valgrindrc` or `VALGRIND_OPTS` would add are shut out, because they would change counts.
 
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use crate::backend::Unavailable;
 use crate::sys::seccomp::Writes;
 use crate::sys::spawn::{ChildStep, Launch, SpawnError};
 
-/// The oldest version whose options and formats are known to be as used here.
+/// The oldest version that is tried; the self-test says whether it counts. Older ones are refused unseen.
 pub const OLDEST: (u32, u32) = (3, 15);
 
 /// One of Valgrind's two counting tools.

@@ -11,8 +11,17 @@
 //! - A forked child inherits its parent's counts and writes them again: [`snapshot`] takes them off exactly.
 //! - A process that execs loses what it had counted: the execs are counted and named in a caveat.
 //!
-//! Callgrind adds a block's cost when the next block begins, so the block that a process ends in is missing in its
-//! count (cachegrind has it), and a forked child's count begins with the block that forked. A caveat says so.
+//! Callgrind adds a block's cost when the next block begins, so the block that a process, a thread or a signal handler
+//! ends in is missing in its count (cachegrind has it), and a forked child's count begins with the block that forked.
+//! [`pending`] reads these blocks from callgrind's memory; a caveat says where that did not work.
+//!
+//! # What is lost at an exec, and why
+//! The fork's trick does not work at the host's execve: Valgrind has by then made a mess that it does not return from,
+//! and when the call fails it exits without writing anything (coregrind/m_syswrap/syswrap-generic.c,
+//! `handle_pre_sys_execve`). The last moment from which it does return is its own open(2) of the program, in
+//! `VG_(pre_exec_check)`. A seccomp filter could report that call to us; but the filter stays on processes that
+//! outlive the run untraced, and every open that it reports would fail there with ENOSYS. (The filter that is used
+//! here costs such a process no more than its log.)
 //!
 //! A process that is killed by SIGKILL writes nothing; a caveat names it.
 
@@ -60,8 +69,8 @@ fn check_offer(backend: &dyn Backend, want: Detail) -> Result<(), BackendError> 
     }
 }
 
-/// Instructions that callgrind may leave out: the basic block a process ends in, at most a whole one
-/// (`--vex-guest-max-insns`, 50).
+/// Instructions that callgrind may leave out where tracing or filters are forbidden: the basic block a process
+/// ends in, at most a whole one (`--vex-guest-max-insns`, 50).
 const LAST_BLOCK: u64 = 50;
 
 /// Counts a program of known length, which ends with `lacking` instructions in its last block or fewer.

@@ -8,7 +8,7 @@
 //! wrapper sets. The thread's state is found through pointers to it on Valgrind's stack and is recognised by the
 //! registers of the client, which hold the arguments of the fork that the kernel has just seen. Layouts:
 //! Valgrind's coregrind/pub_core_threadstate.h (`ThreadState`: number, status, exit reason, registers) and
-//! VEX/pub/libvex_guest_amd64.h, the same in 3.15 to 3.25. If no state is found the caller is told.
+//! VEX/pub/libvex_guest_amd64.h, as in 3.19. If no state is found the caller is told.
 
 use std::io;
 

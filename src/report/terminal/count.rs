@@ -127,9 +127,12 @@ fn process_table(processes: &[ProcessCount], whole: u64, view: &View) -> String 
     } else {
         let title = format!("program ({})", counted(processes.len(), "process"));
         table.head(["instructions", "%", &title]);
-        for (instructions, times, program) in by_program(processes) {
-            let name = format!("{times} x {program}");
-            table.row(share_row(instructions, whole, &name));
+        for row in by_program(processes) {
+            let mut name = format!("{} x {}", row.times, row.program);
+            if row.known.is_some() && row.unknown > 0 {
+                name += &format!(" ({} not known)", row.unknown);
+            }
+            table.row(share_row(row.known, whole, &name));
         }
     }
     format!("\n{}", table.render(view))
@@ -169,21 +172,37 @@ fn tree(processes: &[ProcessCount]) -> Vec<(usize, &ProcessCount)> {
     rows
 }
 
-/// Instructions and number of processes of each program, largest first; absent where one is not known.
-fn by_program(processes: &[ProcessCount]) -> Vec<(Option<u64>, usize, &str)> {
-    let mut programs: BTreeMap<&str, (Option<u64>, usize)> = BTreeMap::new();
+/// The processes that ran one program.
+struct ProgramRow<'a> {
+    program: &'a str,
+    times: usize,
+    /// Instructions of those whose count is known; absent where none is.
+    known: Option<u64>,
+    /// How many are not known.
+    unknown: usize,
+}
+
+/// The processes of each program, those with the most instructions first.
+fn by_program(processes: &[ProcessCount]) -> Vec<ProgramRow<'_>> {
+    let mut programs: BTreeMap<&str, ProgramRow> = BTreeMap::new();
     for process in processes {
-        let (sum, times) = programs.entry(&process.program).or_insert((Some(0), 0));
-        *sum = sum
-            .zip(process.instructions)
-            .and_then(|(a, b)| a.checked_add(b));
-        *times += 1;
+        let row = programs.entry(&process.program).or_insert(ProgramRow {
+            program: &process.program,
+            times: 0,
+            known: None,
+            unknown: 0,
+        });
+        row.times += 1;
+        let sum = process
+            .instructions
+            .and_then(|count| row.known.unwrap_or(0).checked_add(count));
+        match sum {
+            Some(sum) => row.known = Some(sum),
+            None => row.unknown += 1,
+        }
     }
-    let mut rows: Vec<_> = programs
-        .into_iter()
-        .map(|(program, (sum, times))| (sum, times, program))
-        .collect();
-    rows.sort_by_key(|(sum, _, _)| std::cmp::Reverse(*sum));
+    let mut rows: Vec<_> = programs.into_values().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.known));
     rows
 }
 
