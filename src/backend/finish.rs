@@ -38,6 +38,15 @@ pub fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
         };
         settle(&mut pinning, Pin::AtRandom, &finished.fixed_random, why);
     }
+    if launch.random_seed.is_some() {
+        let why = "getrandom(2) is not answered";
+        settle(
+            &mut pinning,
+            Pin::RandomBytes,
+            &finished.answered_random,
+            why,
+        );
+    }
     if launch.cpu.is_some() {
         pinning.pinned(Pin::OneCpu);
     }
@@ -139,6 +148,7 @@ mod tests {
             traced,
             fixed_addresses: Ok(()),
             fixed_random: fixed,
+            answered_random: Ok(()),
         }
     }
 

@@ -96,10 +96,10 @@ mod counting {
     use super::Step;
     use super::counter::Counter;
     use crate::backend::selftest::{self, Known, Machine};
-    use crate::backend::{BackendError, Detail, Unavailable};
+    use crate::backend::{BackendError, Detail, Unavailable, finish};
     use crate::model::{BackendKind, Caveat, Outcome, Pin, Pinning, Run};
     use crate::sys::spawn::Launch;
-    use crate::sys::tree::{self, End, Finished};
+    use crate::sys::tree::{self, Finished};
 
     /// Rounds of the known program: enough to see a count that is off by a factor.
     const ROUNDS: u32 = 100;
@@ -176,7 +176,7 @@ mod counting {
                 });
             }
             Ok(Run {
-                outcome: outcome(finished.end),
+                outcome: finish::outcome(finished.end),
                 instructions: counted.instructions,
                 opcodes: counted.opcodes,
                 functions: counted.functions,
@@ -189,37 +189,15 @@ mod counting {
         }
     }
 
-    fn outcome(end: End) -> Outcome {
-        match end {
-            End::Exited(code) => Outcome::Exited(code),
-            End::Killed(signal) => Outcome::Killed(signal),
-            End::TimedOut => Outcome::TimedOut,
-        }
-    }
-
     /// The pins that were asked for, as they really held.
     fn pinning(launch: &Launch, finished: &Finished, on_one_cpu: bool) -> Pinning {
-        let mut pinning = Pinning::default();
-        let mut note = |asked: bool, pin, held: Result<(), String>| match held {
-            _ if !asked => {}
-            Ok(()) => pinning.pinned(pin),
-            Err(why) => pinning.free(pin, why),
-        };
-        let text = |held: &io::Result<()>| held.as_ref().copied().map_err(io::Error::to_string);
-        note(
-            launch.fixed_addresses,
-            Pin::Aslr,
-            text(&finished.fixed_addresses),
-        );
-        note(
-            launch.fixed_random,
-            Pin::AtRandom,
-            text(&finished.fixed_random),
-        );
-        let cpu = on_one_cpu
-            .then_some(())
-            .ok_or_else(|| "the kernel did not confine the program to one CPU".to_owned());
-        note(launch.cpu.is_some(), Pin::OneCpu, cpu);
+        let mut pinning = finish::pinning(launch, finished);
+        if launch.cpu.is_some() && !on_one_cpu {
+            pinning.free(
+                Pin::OneCpu,
+                "the kernel did not confine the program to one CPU",
+            );
+        }
         pinning
     }
 

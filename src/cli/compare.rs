@@ -9,7 +9,7 @@ use crate::compare::sides;
 use crate::report::{json, terminal as render};
 use crate::suite::split_words;
 use crate::supervise::choose::choose;
-use crate::supervise::{Input, Job, Output, measure, parallel};
+use crate::supervise::{Input, Job, Output, measure};
 
 /// Counts several commands and shows each as a ratio of the first, with the opcodes and functions that differ,
 /// largest difference first.
@@ -42,20 +42,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
     }
     let chosen = choose(arguments.counting.backend.0, jobs[0].detail)?;
     let progress = terminal.progress(jobs.len());
-    let cpus = parallel::cpus();
-    let measure = |index: usize, worker: usize| {
-        let job = Job {
-            cpu: cpus[worker % cpus.len()],
-            ..jobs[index].clone()
-        };
-        measure(&job, &chosen).map(|measured| measured.measurement)
-    };
-    let results = parallel::run(jobs.len(), cpus.len(), measure, |_, _| progress.inc(1));
-    progress.finish_and_clear();
+    // One after the other: all have the same random bytes, and side by side would choose the same names for files.
     let mut measurements = Vec::new();
-    for result in results.into_iter().flatten() {
-        measurements.push(result?);
+    for job in &jobs {
+        measurements.push(measure(job, &chosen)?.measurement);
+        progress.inc(1);
     }
+    progress.finish_and_clear();
     let sides = sides(measurements);
     if arguments.json {
         terminal.out(&json::compare(&sides)?);

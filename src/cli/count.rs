@@ -72,6 +72,7 @@ pub(super) fn job(
         output,
         pin: !counting.no_pin,
         own_session: false,
+        seed: 0,
         cpu: parallel::cpus()[0],
         timeout: counting.timeout,
         runs: counting.repeat,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
+use sha2::{Digest, Sha256};
+
 use super::exit::Failure;
 use super::terminal::Terminal;
 use crate::backend::Detail;
@@ -171,6 +173,7 @@ impl Suite {
             output: Output::Keep,
             pin: true,
             own_session: true,
+            seed: seed_of(&case.id),
             cpu,
             timeout: Some(case.timeout),
             runs: case.repeat,
@@ -194,6 +197,15 @@ impl Suite {
 fn project(folder: &Path) -> &Path {
     let root = folder.ancestors().find(|above| above.join(".git").exists());
     root.unwrap_or(folder)
+}
+
+/// A number for the random bytes of a case: its own, and the same on every machine.
+fn seed_of(id: &str) -> u64 {
+    let digest = Sha256::digest(id.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
 /// What became of one case, before it is held against anything.

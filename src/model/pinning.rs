@@ -17,6 +17,8 @@ pub enum Pin {
     StackLayout,
     /// The 16 bytes that the kernel draws at each exec (`AT_RANDOM`) are fixed.
     AtRandom,
+    /// What getrandom(2) gives: the same bytes in every run.
+    RandomBytes,
     /// Hash seeds that a variable fixes (`PYTHONHASHSEED`, `PERL_HASH_SEED`).
     HashSeeds,
     /// `LC_ALL` and `LANG`.
@@ -35,11 +37,12 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 11] = [
+    pub const ALL: [Pin; 12] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
         Pin::AtRandom,
+        Pin::RandomBytes,
         Pin::HashSeeds,
         Pin::Locale,
         Pin::TimeZone,
@@ -57,6 +60,7 @@ impl fmt::Display for Pin {
             Pin::Environment => "environment variables",
             Pin::StackLayout => "stack layout",
             Pin::AtRandom => "AT_RANDOM",
+            Pin::RandomBytes => "random bytes (getrandom)",
             Pin::HashSeeds => "hash seeds",
             Pin::Locale => "locale",
             Pin::TimeZone => "time zone",

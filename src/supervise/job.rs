@@ -39,6 +39,9 @@ pub struct Job {
     pub pin: bool,
     /// Whether it runs apart from our terminal and ends with us.
     pub own_session: bool,
+    /// What the random bytes of a pinned run follow from. Jobs that run side by side have different ones, or
+    /// they would choose the same names for temporary files.
+    pub seed: u64,
     /// The CPU a pinned run is confined to.
     pub cpu: usize,
     /// Its time limit.
@@ -154,6 +157,7 @@ fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch),
         cwd: job.cwd.clone(),
         fixed_addresses: job.pin,
         fixed_random: job.pin,
+        random_seed: job.pin.then_some(job.seed),
         cpu: job.pin.then_some(job.cpu),
         own_session: job.own_session,
         timeout: job.timeout,

@@ -10,6 +10,7 @@ pub mod inject;
 pub mod machine;
 pub mod perf;
 pub mod ptrace;
+mod random;
 pub mod seccomp;
 pub mod signals;
 pub mod spawn;

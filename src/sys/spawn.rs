@@ -16,7 +16,7 @@ use nix::libc;
 use nix::sys::personality::{self, Persona};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::seccomp::Writes;
+use super::seccomp::{Filter, Writes};
 use super::signals;
 
 /// One of the three standard streams of the program.
@@ -52,6 +52,9 @@ pub struct Launch {
     pub fixed_addresses: bool,
     /// Rewrites `AT_RANDOM` at every exec of the tree, where it can be traced.
     pub fixed_random: bool,
+    /// Answers getrandom(2) with bytes that follow from this number, in the whole tree, where it can be traced
+    /// (x86-64).
+    pub random_seed: Option<u64>,
     /// Confines the tree to this CPU.
     pub cpu: Option<usize>,
     /// Gives the tree a session of its own, which ends with us: for suites. Otherwise the program shares our
@@ -61,6 +64,13 @@ pub struct Launch {
     pub report: Option<Writes>,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
+}
+
+impl Launch {
+    /// Whether getrandom(2) is answered by the tracer.
+    pub(super) fn answers_random(&self) -> bool {
+        self.random_seed.is_some() && cfg!(target_arch = "x86_64")
+    }
 }
 
 /// Why a program did not start. `errno` says what exec (or the step before it) answered.
@@ -178,6 +188,7 @@ struct Prepared {
     envp: Vec<*const libc::c_char>,
     cwd: Option<CString>,
     fds: Vec<(RawFd, RawFd)>,
+    filter: Option<Filter>,
     _strings: Vec<CString>,
 }
 
@@ -218,6 +229,7 @@ fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
             .map(|cwd| c_string(cwd.as_os_str()))
             .transpose()?,
         fds: streams.chain(files).collect(),
+        filter: Filter::new(launch.report, launch.answers_random()),
         _strings: all,
     })
 }
@@ -293,8 +305,8 @@ fn become_program(
         }
         place_descriptors(&prepared.fds);
         // Where a filter is forbidden nothing is reported, and the watcher knows that it saw nothing.
-        if let (Some(report), GO_TRACED) = (&launch.report, byte) {
-            report.install();
+        if let (Some(filter), GO_TRACED) = (&prepared.filter, byte) {
+            filter.install();
         }
         signals::restore_in_child();
         libc::execve(

@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 
 use super::image;
 use super::ptrace::{self, Pace, Stopped};
+use super::random::Random;
 use super::spawn::{self, Launch, SpawnError};
 
 /// How long descendants may go on after the root has ended before they count as left running.
@@ -104,6 +105,8 @@ pub struct Finished {
     pub fixed_addresses: io::Result<()>,
     /// Whether the random bytes of every program were fixed, if that was asked for.
     pub fixed_random: io::Result<()>,
+    /// Whether every getrandom(2) was answered by us, if that was asked for.
+    pub answered_random: io::Result<()>,
 }
 
 /// Why a tree could not be followed to its end.
@@ -195,6 +198,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         tree.abandon();
     }
     let (left_running, fixed_random) = (tree.left_running, tree.fixed_random);
+    let answered_random = tree.random.map_or(Ok(()), |random| random.passed);
     let timed_out = watchdog.is_some_and(Watchdog::stop);
     released.confirm()?;
     let end = followed?;
@@ -202,6 +206,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         end: if timed_out { End::TimedOut } else { end },
         left_running,
         fixed_random: traced.as_ref().map_err(copy_error).and(fixed_random),
+        answered_random: traced.as_ref().map_err(copy_error).and(answered_random),
         traced,
         fixed_addresses,
     })
@@ -351,6 +356,7 @@ struct Tree<'a> {
     end: Option<End>,
     left_running: Vec<PathBuf>,
     fixed_random: io::Result<()>,
+    random: Option<Random>,
 }
 
 impl<'a> Tree<'a> {
@@ -367,6 +373,7 @@ impl<'a> Tree<'a> {
             end: None,
             left_running: Vec::new(),
             fixed_random: Ok(()),
+            random: launch.random_seed.map(Random::new),
         }
     }
 
@@ -397,6 +404,9 @@ impl<'a> Tree<'a> {
         let process = self.forget(tid);
         self.expected.remove(&tid);
         self.orphans.remove(&tid);
+        if let Some(random) = &mut self.random {
+            random.end(tid);
+        }
         self.watcher.ended(process, tid);
         if tid == self.root {
             self.end = Some(end);
@@ -419,10 +429,7 @@ impl<'a> Tree<'a> {
                 self.on_birth(stopped)
             }
             libc::PTRACE_EVENT_SECCOMP => {
-                let process = self.process_of(stopped.tid());
-                self.watcher
-                    .calling(process, &stopped)
-                    .map_err(follow("look at a system call"))?;
+                self.on_call(&stopped)?;
                 self.go_within(stopped)
             }
             libc::PTRACE_EVENT_EXIT => {
@@ -438,6 +445,18 @@ impl<'a> Tree<'a> {
 
     fn process_of(&self, tid: Pid) -> Pid {
         self.threads.get(&tid).copied().unwrap_or(tid)
+    }
+
+    /// The filter reports a system call before it is made.
+    fn on_call(&mut self, stopped: &Stopped) -> Result<(), TreeError> {
+        let process = self.process_of(stopped.tid());
+        if let Some(random) = &mut self.random
+            && random.answer(process, stopped).map_err(trace)?
+        {
+            return Ok(());
+        }
+        let looked = self.watcher.calling(process, stopped);
+        looked.map_err(follow("look at a system call"))
     }
 
     /// A signal is about to be delivered, or a step is done.
@@ -503,6 +522,11 @@ impl<'a> Tree<'a> {
         if let Some(live) = live().get_mut(&self.root.as_raw()) {
             live.insert(child.as_raw());
         }
+        // Here the parent holds still; later it might have drawn other bytes first.
+        let process = self.process_of(parent);
+        if let Some(random) = &mut self.random {
+            random.birth(process, child);
+        }
         match self.orphans.remove(&child) {
             Some(orphan) => self.admit(orphan, parent).or_else(gone_is_fine)?,
             None => {
@@ -535,6 +559,9 @@ impl<'a> Tree<'a> {
             self.forget(tid);
         }
         self.threads.insert(pid, pid);
+        if !self.started {
+            self.check_filter(pid);
+        }
         self.started = true;
         if self.fix_random && self.fixed_random.is_ok() {
             self.fixed_random = image::fix_random(&stopped);
@@ -543,6 +570,25 @@ impl<'a> Tree<'a> {
             .program(&stopped, former)
             .map_err(follow("begin a program"))?;
         self.go(stopped, None)
+    }
+
+    /// A filter that is not there (a container may forbid it) answers nothing.
+    fn check_filter(&mut self, root: Pid) {
+        let Some(random) = &mut self.random else {
+            return;
+        };
+        let filters = |process: &str| -> Option<u32> {
+            let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Seccomp_filters:"));
+            line?.trim().parse().ok()
+        };
+        if !cfg!(target_arch = "x86_64") {
+            random.passed = Err(io::Error::other("only x86-64 has the means"));
+        } else if filters("self").is_some_and(|ours| filters(&root.to_string()) == Some(ours)) {
+            random.passed = Err(io::Error::other("a seccomp filter is refused here"));
+        }
     }
 
     fn threads_of(&self, process: Pid) -> impl Iterator<Item = Pid> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::FormatError;
 use super::family::{Autopsy, Family, Fate, Inherited, Member};
 use super::launch::{Extent, Tool, Valgrind, check_program, log_file, out_file};
-use crate::backend::BackendError;
+use crate::backend::{BackendError, finish};
 use crate::model::{Caveat, Outcome, Pin, Pinning};
 use crate::sys::Pid;
 use crate::sys::spawn::Launch;
@@ -68,7 +68,7 @@ pub fn run(
     }
     Ok(Ran {
         members,
-        outcome: outcome(finished.end),
+        outcome: finish::outcome(finished.end),
         pinning: pinning(launch, &finished),
         caveats,
     })
@@ -131,14 +131,6 @@ fn untraced(tool: Tool, launch: &Launch, scratch: &Path) -> Result<Vec<Member>, 
     Ok(pids.into_iter().map(member).collect())
 }
 
-fn outcome(end: End) -> Outcome {
-    match end {
-        End::Exited(code) => Outcome::Exited(code),
-        End::Killed(signal) => Outcome::Killed(signal),
-        End::TimedOut => Outcome::TimedOut,
-    }
-}
-
 /// The kernel knows these processes by the name of the tool; the family knows the programs that it runs.
 fn left_running(finished: &Finished, members: &[Member]) -> Option<Caveat> {
     let running = members
@@ -152,17 +144,10 @@ fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
     let mut pinning = Pinning::default();
     // Valgrind itself lays out the program's memory, and always the same.
     pinning.pinned(Pin::Aslr);
-    match (&finished.traced, &finished.fixed_random) {
-        _ if !launch.fixed_random => pinning.free(Pin::AtRandom, "it was not asked for"),
-        (Err(error), _) => pinning.free(Pin::AtRandom, format!("tracing is forbidden: {error}")),
-        (_, Err(error)) => pinning.free(Pin::AtRandom, error.to_string()),
-        _ => pinning.pinned(Pin::AtRandom),
-    }
-    if launch.cpu.is_some() {
-        pinning.pinned(Pin::OneCpu);
-    } else {
-        pinning.free(Pin::OneCpu, "it was not asked for");
-    }
+    let of_tree = finish::pinning(launch, finished).0;
+    pinning
+        .0
+        .extend(of_tree.into_iter().filter(|(pin, _)| *pin != Pin::Aslr));
     pinning
 }
 
