@@ -40,6 +40,17 @@ pub fn which(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// The distribution's Python where there is one: `python3` in PATH may be a script that starts dozens of shells first
+/// (pyenv's), whose counts vary with the digits of their process ids.
+pub fn python() -> &'static str {
+    let own = "/usr/bin/python3";
+    if Path::new(own).is_file() {
+        own
+    } else {
+        "python3"
+    }
+}
+
 /// One test; what it needs is looked for first.
 pub fn case(name: &'static str, needs: &[Need], body: fn()) -> Trial {
     let missing: Vec<_> = needs.iter().filter_map(|need| need.missing()).collect();
