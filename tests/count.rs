@@ -13,7 +13,7 @@ use common::{
 fn main() -> ExitCode {
     let valgrind = [Program("valgrind")];
     let gcc = [Program("valgrind"), Program("gcc")];
-    let python = [Program("valgrind"), Program("python3")];
+    let interpreted = [Program("valgrind"), Program("python3")];
     let all = [Program("valgrind"), Program("gcc"), Step];
     common::run(vec![
         case("ten_of_ten_runs_of_true_agree", &valgrind, || {
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             &gcc,
             ten_of_ten_runs_of_gcc_agree,
         ),
-        case("ten_of_ten_runs_of_python_agree", &python, || {
+        case("ten_of_ten_runs_of_python_agree", &interpreted, || {
             agrees(&[python(), "-c", "pass"])
         }),
         case(
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         ),
         case(
             "opcodes_and_functions_sum_to_the_total",
-            &python,
+            &interpreted,
             opcodes_and_functions_sum_to_the_total,
         ),
         case(
