@@ -99,6 +99,11 @@ fn main() -> ExitCode {
             without_valgrind_single_stepping_remains,
         ),
         case(
+            "real_reports_match_their_schemas",
+            &all,
+            real_reports_match_their_schemas,
+        ),
+        case(
             "compare_explains_the_difference",
             &gcc,
             compare_explains_the_difference,
@@ -479,4 +484,76 @@ fn regions_leave_setup_and_teardown_out() {
     }
     assert_eq!(counts[0], counts[1], "step and callgrind");
     assert!((9_000..30_000).contains(&counts[0]), "{counts:?}");
+}
+
+fn real_reports_match_their_schemas() {
+    let tree = ["sh", "-c", "true; exit 3"];
+    let killed = ["sh", "-c", "kill -TERM $$"];
+    for (schema, arguments) in [
+        (
+            "count",
+            [
+                &["count", "--json", "--opcodes", "--functions", "--"],
+                &tree[..],
+            ]
+            .concat(),
+        ),
+        (
+            "count",
+            [
+                &[
+                    "count",
+                    "--json",
+                    "--backend",
+                    "step",
+                    "--repeat",
+                    "2",
+                    "--",
+                ],
+                &killed[..],
+            ]
+            .concat(),
+        ),
+        (
+            "count",
+            [
+                &[
+                    "count",
+                    "--json",
+                    "--no-pin",
+                    "--backend",
+                    "cachegrind",
+                    "--",
+                ],
+                &tree[..],
+            ]
+            .concat(),
+        ),
+        (
+            "compare",
+            vec!["compare", "--json", "true", "false", "echo a"],
+        ),
+        ("doctor", vec!["doctor", "--json"]),
+        (
+            "list",
+            vec![
+                "list",
+                "--json",
+                "--manifest",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/counterfoil.toml"),
+            ],
+        ),
+    ] {
+        let path = format!("{}/docs/schema/{schema}.json", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let validator = jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap();
+        let run = output(&mut counterfoil(&arguments));
+        let report = serde_json::from_slice(&run.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", stderr(&run)));
+        let problems: Vec<_> = validator
+            .iter_errors(&report)
+            .map(|e| e.to_string())
+            .collect();
+        assert!(problems.is_empty(), "{arguments:?}: {problems:#?}");
+    }
 }
