@@ -15,7 +15,7 @@
 //! | [`supervise`] | one workload from command to measurement: pinning, repeats, time-out, output |
 //! | [`compare`] | measurement against measurement; verdicts; pure |
 //! | [`baseline`] | the files of accepted measurements |
-//! | [`report`] | finished data in, bytes out: terminal, JSON |
+//! | [`report`] | finished data in, text out: terminal, JSON, Markdown |
 //! | [`cli`] | one file a subcommand; exit codes; the only layer that prints |
 
 pub mod backend;

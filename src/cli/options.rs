@@ -17,7 +17,7 @@ pub struct Counting {
     /// auto, perf, cachegrind, callgrind or step.
     ///
     /// auto takes the first that works here and gives what is asked for: perf (hardware counters),
-    /// cachegrind, callgrind (Valgrind), step (single-stepping: exact, and hundreds of times slower).
+    /// cachegrind, callgrind (Valgrind), step (single-stepping: exact, and some thousand times slower).
     #[arg(long, short, default_value = "auto", value_name = "BACKEND", value_parser = backend)]
     pub backend: Asked,
     /// Run the command this often; the counts must agree.
