@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest layer to the highest; a layer imports from earlier ones only.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "model",
     "isa",
     "object",
     "sys",
+    "dbi",
     "backend",
     "suite",
     "supervise",

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use counterfoil::sys::Pid;
 use counterfoil::sys::ptrace::Stopped;
 use counterfoil::sys::spawn::{Launch, Stream};
-use counterfoil::sys::tree::{self, End, Finished, Watcher};
+use counterfoil::sys::tree::{Birth, self, End, Finished, Watcher};
 
 /// Notes what it is told.
 #[derive(Default)]
@@ -30,13 +30,14 @@ impl Watcher for Notes {
         Ok(())
     }
 
-    fn process(&mut self, _parent: Pid, child: &Stopped) -> io::Result<()> {
+    fn process(&mut self, _birth: Birth, child: &Stopped) -> io::Result<()> {
         self.processes.insert(child.tid().as_raw());
         Ok(())
     }
 
-    fn thread(&mut self, _process: Pid, _tid: Pid) {
+    fn thread(&mut self, _process: Pid, _thread: &Stopped) -> io::Result<()> {
         self.threads += 1;
+        Ok(())
     }
 
     fn ended(&mut self, process: Pid, tid: Pid) {

@@ -4,6 +4,8 @@
 //! repeats runs, nor judges: that is `supervise`'s and `compare`'s work.
 
 pub mod all;
+#[cfg(target_arch = "x86_64")]
+pub mod dbi;
 pub mod doctor;
 pub mod fake;
 pub mod finish;
@@ -12,6 +14,8 @@ pub mod profile;
 pub mod regions;
 pub mod selftest;
 pub mod step;
+#[cfg(target_arch = "x86_64")]
+mod traced;
 pub mod valgrind;
 
 use std::path::Path;
@@ -79,6 +83,14 @@ pub enum BackendError {
         what: &'static str,
         /// What the user can do.
         remedy: &'static str,
+    },
+    /// The program does what the backend cannot follow.
+    #[error("{what}")]
+    Unsupported {
+        /// Which backend.
+        kind: BackendKind,
+        /// The program, what it does, and what the user can do.
+        what: String,
     },
     /// The program did not start, or its tree could not be followed.
     #[error(transparent)]

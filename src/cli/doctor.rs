@@ -18,8 +18,9 @@ pub struct Arguments {
 }
 
 /// The backends a user can choose.
-const BACKENDS: [BackendKind; 4] = [
+const BACKENDS: [BackendKind; 5] = [
     BackendKind::Perf,
+    BackendKind::Dbi,
     BackendKind::Cachegrind,
     BackendKind::Callgrind,
     BackendKind::Step,

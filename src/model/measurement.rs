@@ -14,6 +14,8 @@ use super::{Fingerprint, Functions, Metric, OpcodeMix, Pinning};
 pub enum BackendKind {
     /// Hardware counters, through `perf_event_open`.
     Perf,
+    /// The counting engine: the program runs as translated code that counts itself.
+    Dbi,
     /// Valgrind's cachegrind without its cache simulation.
     Cachegrind,
     /// Valgrind's callgrind: counts by instruction address.
@@ -26,7 +28,7 @@ pub enum BackendKind {
 
 /// A backend's name that does not exist.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown backend `{0}`; known are `perf`, `cachegrind`, `callgrind` and `step`")]
+#[error("unknown backend `{0}`; known are `perf`, `dbi`, `cachegrind`, `callgrind` and `step`")]
 pub struct UnknownBackend(pub String);
 
 impl BackendKind {
@@ -34,6 +36,7 @@ impl BackendKind {
     pub fn name(self) -> &'static str {
         match self {
             BackendKind::Perf => "perf",
+            BackendKind::Dbi => "dbi",
             BackendKind::Cachegrind => "cachegrind",
             BackendKind::Callgrind => "callgrind",
             BackendKind::Step => "step",
@@ -52,8 +55,8 @@ impl FromStr for BackendKind {
     type Err = UnknownBackend;
 
     fn from_str(name: &str) -> Result<Self, UnknownBackend> {
-        use BackendKind::{Cachegrind, Callgrind, Fake, Perf, Step};
-        [Perf, Cachegrind, Callgrind, Step, Fake]
+        use BackendKind::{Cachegrind, Callgrind, Dbi, Fake, Perf, Step};
+        [Perf, Dbi, Cachegrind, Callgrind, Step, Fake]
             .into_iter()
             .find(|kind| kind.name() == name)
             .ok_or_else(|| UnknownBackend(name.to_owned()))

@@ -31,8 +31,9 @@ fn list(tried: &[(BackendKind, Unavailable)]) -> String {
 
 /// Backends in the order `auto` tries them: fast before slow. callgrind comes after cachegrind because it is
 /// slower, and is reached when the detail asked for needs it.
-const ORDER: [BackendKind; 4] = [
+const ORDER: [BackendKind; 5] = [
     BackendKind::Perf,
+    BackendKind::Dbi,
     BackendKind::Cachegrind,
     BackendKind::Callgrind,
     BackendKind::Step,

@@ -1,6 +1,6 @@
-//! Makes a traced process do what its program did not ask for: duplicate itself.
+//! Makes a traced process do what its program did not ask for: make system calls, duplicate itself.
 //!
-//! The copy is a process of its own with the same memory and files, stopped where the original is. The original
+//! A call leaves the registers as they were. The copy is a process of its own with the same memory and files, stopped where the original is. The original
 //! goes on as if nothing had happened; to it the copy is a child that no ordinary wait(2) reports, because its
 //! exit signal is 0 (clone(2), `__WCLONE`). The caller must run the copy to its end, with [`Copy::finish`].
 
@@ -99,7 +99,7 @@ fn run_clone(tid: Pid) -> io::Result<Pid> {
         if !libc::WIFSTOPPED(status) {
             return Err(Errno::ESRCH.into());
         }
-        if libc::WSTOPSIG(status) != libc::SIGTRAP {
+        if libc::WSTOPSIG(status) & !0x80 != libc::SIGTRAP {
             return Err(io::Error::other("a signal came in between"));
         }
         if status >> 16 == libc::PTRACE_EVENT_CLONE {
@@ -107,6 +107,85 @@ fn run_clone(tid: Pid) -> io::Result<Pid> {
         }
     }
     born.ok_or_else(|| io::Error::other("the kernel refused to copy the process"))
+}
+
+/// System calls made by a stopped thread for us. Its signals wait; dropped, everything is as before.
+pub struct Calls<'a> {
+    thread: &'a Stopped,
+    registers: libc::user_regs_struct,
+    mask: u64,
+    /// Address of a `syscall` instruction.
+    at: u64,
+}
+
+impl<'a> Calls<'a> {
+    /// Gets ready for calls through the `syscall` instruction at `at`.
+    pub fn begin(thread: &'a Stopped, at: u64) -> io::Result<Calls<'a>> {
+        let registers = thread.registers()?;
+        let mask = thread.signal_mask()?;
+        thread.set_signal_mask(u64::MAX)?;
+        Ok(Calls { thread, registers, mask, at })
+    }
+
+    /// The registers that the thread will have afterwards.
+    pub fn registers(&mut self) -> &mut libc::user_regs_struct {
+        &mut self.registers
+    }
+
+    /// From now on through the `syscall` instruction at `at`.
+    pub fn through(&mut self, at: u64) {
+        self.at = at;
+    }
+
+    /// Makes a call; its result, an errno as an error.
+    pub fn make(&mut self, number: libc::c_long, arguments: [u64; 6]) -> io::Result<u64> {
+        let [rdi, rsi, rdx, r10, r8, r9] = arguments;
+        let calling = libc::user_regs_struct {
+            rip: self.at,
+            rax: number as u64,
+            orig_rax: u64::MAX,
+            rdi,
+            rsi,
+            rdx,
+            r10,
+            r8,
+            r9,
+            ..self.registers
+        };
+        let tid = self.thread.tid();
+        ptrace::setregs(tid, calling)?;
+        let behind = self.at + SYSCALL.len() as u64;
+        // A thread that is stopped in a call reports its end first, at the place where we have put it.
+        for _ in 0..8 {
+            ptrace::step(tid, None)?;
+            let status = wait(tid)?;
+            if !libc::WIFSTOPPED(status) {
+                return Err(Errno::ESRCH.into());
+            }
+            let reported = status >> 16 == libc::PTRACE_EVENT_SECCOMP;
+            let now = ptrace::getregs(tid)?;
+            if now.rip == behind && !reported {
+                let answer = now.rax as i64;
+                // Linux answers errors as -4095 to -1.
+                return match answer {
+                    -4095..=-1 => Err(io::Error::from_raw_os_error(-answer as i32)),
+                    _ => Ok(now.rax),
+                };
+            }
+            if now.rip == self.at {
+                // The call it was stopped in has returned, into rax.
+                ptrace::setregs(tid, calling)?;
+            }
+        }
+        Err(io::Error::other("a call made for us did not return"))
+    }
+
+    /// Puts everything back.
+    pub fn end(self) -> io::Result<()> {
+        let registers = libc::user_regs_struct { orig_rax: u64::MAX, ..self.registers };
+        ptrace::setregs(self.thread.tid(), registers)?;
+        Ok(self.thread.set_signal_mask(self.mask)?)
+    }
 }
 
 fn wait(pid: Pid) -> io::Result<i32> {

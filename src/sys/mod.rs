@@ -12,6 +12,7 @@ pub mod perf;
 pub mod ptrace;
 mod random;
 pub mod seccomp;
+pub mod shared;
 pub mod signals;
 pub mod spawn;
 pub mod tree;

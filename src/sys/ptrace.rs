@@ -19,6 +19,8 @@ pub enum Pace {
     Run,
     /// For one instruction.
     Step,
+    /// Until the system call it is in returns, or the next event or signal.
+    ToReturn,
 }
 
 /// What a thread seized with these options reports: everything that adds or replaces a program.
@@ -27,7 +29,11 @@ const OPTIONS: ptrace::Options = ptrace::Options::PTRACE_O_TRACEEXEC
     .union(ptrace::Options::PTRACE_O_TRACEVFORK)
     .union(ptrace::Options::PTRACE_O_TRACECLONE)
     .union(ptrace::Options::PTRACE_O_TRACESECCOMP)
-    .union(ptrace::Options::PTRACE_O_TRACEEXIT);
+    .union(ptrace::Options::PTRACE_O_TRACEEXIT)
+    .union(ptrace::Options::PTRACE_O_TRACESYSGOOD);
+
+/// The stop of a thread at a system call's return, as a signal number (ptrace(2), PTRACE_O_TRACESYSGOOD).
+pub(super) const CALL_STOP: i32 = libc::SIGTRAP | 0x80;
 
 /// Begins to trace `pid` and all that will descend from it. `kill_with_us`: our end is theirs.
 pub fn seize(pid: Pid, kill_with_us: bool) -> nix::Result<()> {
@@ -61,6 +67,7 @@ impl Stopped {
         let request = match pace {
             Pace::Run => libc::PTRACE_CONT,
             Pace::Step => libc::PTRACE_SINGLESTEP,
+            Pace::ToReturn => libc::PTRACE_SYSCALL,
         };
         self.request(request, signal.unwrap_or(0))
     }
@@ -97,6 +104,62 @@ impl Stopped {
     /// `si_code` of the signal that stopped it.
     pub fn signal_code(&self) -> nix::Result<i32> {
         ptrace::getsiginfo(self.tid).map(|info| info.si_code)
+    }
+
+    /// The signal that stopped it, with all that belongs to it.
+    pub fn signal_info(&self) -> nix::Result<libc::siginfo_t> {
+        ptrace::getsiginfo(self.tid)
+    }
+
+    /// Replaces the address that goes with the signal that stopped it (sigaction(2), `si_addr`).
+    pub fn set_signal_address(&self, address: u64) -> nix::Result<()> {
+        /// Offset of `si_addr` on 64-bit machines (asm-generic/siginfo.h).
+        const ADDRESS: usize = 16;
+        let mut info = ptrace::getsiginfo(self.tid)?;
+        // SAFETY: `siginfo_t` has 128 bytes, and those at this offset are the address, of any value.
+        unsafe { (&raw mut info).byte_add(ADDRESS).cast::<u64>().write(address) };
+        ptrace::setsiginfo(self.tid, &info)
+    }
+
+    /// The signals it holds back, as a bit set (bit 0 is signal 1).
+    pub fn signal_mask(&self) -> nix::Result<u64> {
+        let mut mask = 0u64;
+        self.mask_request(libc::PTRACE_GETSIGMASK, &mut mask)?;
+        Ok(mask)
+    }
+
+    /// Changes the signals it holds back.
+    pub fn set_signal_mask(&self, mut mask: u64) -> nix::Result<()> {
+        self.mask_request(libc::PTRACE_SETSIGMASK, &mut mask)
+    }
+
+    fn mask_request(&self, request: libc::c_uint, mask: &mut u64) -> nix::Result<()> {
+        // SAFETY: `addr` is the size of the kernel's signal set and `data` points to one, alive and writable.
+        let answer = unsafe {
+            libc::ptrace(
+                request as _,
+                self.tid.as_raw(),
+                size_of::<u64>() as *mut libc::c_void,
+                std::ptr::from_mut(mask).cast::<libc::c_void>(),
+            )
+        };
+        Errno::result(answer).map(drop)
+    }
+
+    /// Skips the system call that it is about to make; the result is what stands in rax.
+    #[cfg(target_arch = "x86_64")]
+    pub fn skip_call(&self) -> nix::Result<()> {
+        const ORIG_RAX: usize = std::mem::offset_of!(libc::user_regs_struct, orig_rax);
+        // SAFETY: stores one word among the thread's registers, at an offset of theirs.
+        let answer = unsafe {
+            libc::ptrace(
+                libc::PTRACE_POKEUSER as _,
+                self.tid.as_raw(),
+                ORIG_RAX as *mut libc::c_void,
+                -1isize as *mut libc::c_void,
+            )
+        };
+        Errno::result(answer).map(drop)
     }
 
     /// Its general registers.
@@ -154,6 +217,12 @@ impl Stopped {
             Err(Errno::EFAULT)
         }
     }
+}
+
+/// The address that goes with a signal (sigaction(2), `si_addr`); meaningless for signals that are no faults.
+pub fn signal_address(info: &libc::siginfo_t) -> u64 {
+    // SAFETY: reads one word of a union all of whose bytes were filled by the kernel.
+    unsafe { info.si_addr() as u64 }
 }
 
 /// Whether a stop by this signal is a group stop, when the event is PTRACE_EVENT_STOP.

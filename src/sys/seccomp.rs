@@ -37,10 +37,83 @@ impl Writes {
 #[derive(Debug)]
 pub(super) struct Filter(Vec<libc::sock_filter>);
 
+/// What a counting engine of our own wants to know of, and what it cannot have (x86-64).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineCalls {
+    /// The number by which translated code asks for more; no kernel has it.
+    pub magic: u32,
+}
+
+/// The flag of x32 calls in their numbers (arch/x86/include/uapi/asm/unistd.h).
+const X32: u32 = 0x4000_0000;
+
+/// arch/x86/include/uapi/asm/prctl.h: ARCH_SET_GS.
+const ARCH_SET_GS: u32 = 0x1001;
+
+/// System calls by number and, where it matters, a bit of one argument: the program's code changes, a signal handler
+/// returns, a file is opened that would show our traces, or something is asked for that cannot be had.
+#[cfg(target_arch = "x86_64")]
+const ENGINE_CALLS: [(libc::c_long, Option<(u32, u32)>); 13] = [
+    (libc::SYS_rt_sigreturn, None),
+    (libc::SYS_mmap, Some((2, libc::PROT_EXEC as u32))),
+    (libc::SYS_mprotect, Some((2, libc::PROT_EXEC as u32))),
+    (libc::SYS_pkey_mprotect, Some((2, libc::PROT_EXEC as u32))),
+    (libc::SYS_mremap, None),
+    (libc::SYS_shmat, Some((2, libc::SHM_EXEC as u32))),
+    (libc::SYS_open, None),
+    (libc::SYS_openat, None),
+    (libc::SYS_openat2, None),
+    (libc::SYS_ptrace, None),
+    (libc::SYS_seccomp, None),
+    (libc::SYS_prctl, None),
+    (libc::SYS_personality, None),
+];
+
+impl EngineCalls {
+    #[cfg(not(target_arch = "x86_64"))]
+    fn rules(self) -> Vec<Rule> {
+        Vec::new()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn rules(self) -> Vec<Rule> {
+        let mut rules = vec![
+            Rule::Jump(libc::BPF_JEQ, self.magic, To::Report, To::Next),
+            Rule::Jump(libc::BPF_JSET, X32, To::Report, To::Next),
+            // rseq(2) restarts code at its original address.
+            Rule::Jump(libc::BPF_JEQ, libc::SYS_rseq as u32, To::Missing, To::Next),
+            Rule::Jump(libc::BPF_JEQ, libc::SYS_arch_prctl as u32, To::Next, To::Skip(2)),
+            Rule::Load(argument(0)),
+            Rule::Jump(libc::BPF_JEQ, ARCH_SET_GS, To::Report, To::Pass),
+        ];
+        for (number, bit) in ENGINE_CALLS {
+            let number = number as u32;
+            match bit {
+                None if number == libc::SYS_prctl as u32 => rules.extend([
+                    Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(2)),
+                    Rule::Load(argument(0)),
+                    Rule::Jump(libc::BPF_JEQ, libc::PR_SET_SECCOMP as u32, To::Report, To::Pass),
+                ]),
+                None => rules.push(Rule::Jump(libc::BPF_JEQ, number, To::Report, To::Next)),
+                Some((index, bit)) => rules.extend([
+                    Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(2)),
+                    Rule::Load(argument(index)),
+                    Rule::Jump(libc::BPF_JSET, bit, To::Report, To::Pass),
+                ]),
+            }
+        }
+        rules
+    }
+}
+
 impl Filter {
-    /// Reports certain writes, and getrandom(2) if asked for; none when there is nothing to report.
-    pub(super) fn new(writes: Option<Writes>, random: bool) -> Option<Filter> {
-        let mut rules = Vec::new();
+    /// Reports certain writes, getrandom(2) if asked for, and what an engine wants; none when there is nothing to report.
+    pub(super) fn new(
+        writes: Option<Writes>,
+        random: bool,
+        engine: Option<EngineCalls>,
+    ) -> Option<Filter> {
+        let mut rules = engine.map(EngineCalls::rules).unwrap_or_default();
         if random {
             rules.push(Rule::Jump(
                 libc::BPF_JEQ,
@@ -92,8 +165,12 @@ impl Filter {
 #[derive(Clone, Copy, Debug)]
 enum To {
     Next,
+    /// Over so many rules.
+    Skip(u8),
     Pass,
     Report,
+    /// There is no such call.
+    Missing,
 }
 
 /// One instruction of the filter, its targets by name.
@@ -103,13 +180,16 @@ enum Rule {
     Jump(u32, u32, To, To),
 }
 
-/// Resolves the targets: behind the rules stand the two answers, to let the call pass and to report it.
+/// Resolves the targets: behind the rules stand the answers: to let the call pass, to report it, to
+/// have no such call.
 fn assemble(rules: &[Rule]) -> Vec<libc::sock_filter> {
     let pass = rules.len();
     let distance = |at: usize, to| match to {
         To::Next => 0,
+        To::Skip(rules) => rules,
         To::Pass => (pass - at - 1) as u8,
         To::Report => (pass - at) as u8,
+        To::Missing => (pass - at + 1) as u8,
     };
     let mut code: Vec<_> = rules
         .iter()
@@ -127,6 +207,7 @@ fn assemble(rules: &[Rule]) -> Vec<libc::sock_filter> {
     code.extend([
         answer(libc::SECCOMP_RET_ALLOW),
         answer(libc::SECCOMP_RET_TRACE),
+        answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
     ]);
     code
 }
@@ -158,6 +239,7 @@ mod tests {
             let holds = match code & 0xf0 {
                 libc::BPF_JEQ => value == step.k,
                 libc::BPF_JGE => value >= step.k,
+                libc::BPF_JSET => value & step.k != 0,
                 _ => value > step.k,
             };
             match code & 0x07 {
@@ -169,15 +251,42 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn an_engine_is_told_of_code_that_changes_and_of_what_shows_its_traces() {
+        let filter = Filter::new(None, true, Some(EngineCalls { magic: 9999 })).unwrap();
+        let pass = libc::SECCOMP_RET_ALLOW;
+        let report = libc::SECCOMP_RET_TRACE;
+        let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        for (call, arguments, expected) in [
+            (9999, [0; 3], report),
+            (libc::SYS_mmap, [0, 4096, 5], report),
+            (libc::SYS_mmap, [0, 4096, 3], pass),
+            (libc::SYS_mprotect, [0, 4096, 4], report),
+            (libc::SYS_munmap, [0, 4096, 4], pass),
+            (libc::SYS_rt_sigreturn, [0; 3], report),
+            (libc::SYS_rseq, [0; 3], missing),
+            (libc::SYS_arch_prctl, [ARCH_SET_GS, 0, 0], report),
+            (libc::SYS_arch_prctl, [0x1002, 0, 0], pass),
+            (libc::SYS_prctl, [15, 0, 0], pass),
+            (libc::SYS_prctl, [22, 0, 0], report),
+            (libc::SYS_getrandom, [1, 2, 3], report),
+            (libc::SYS_read, [0, 0, 7], pass),
+            (0x4000_0001, [0; 3], report),
+        ] {
+            assert_eq!(verdict(&filter, call, arguments), expected, "call {call}");
+        }
+    }
+
     #[test]
     fn reports_what_it_is_asked_for_and_nothing_else() {
         const WRITE: i64 = libc::SYS_write;
         const RANDOM: i64 = libc::SYS_getrandom;
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
-        let both = Filter::new(Some(Writes::from(100)), true).unwrap();
-        let writes = Filter::new(Some(Writes::from(100)), false).unwrap();
-        let random = Filter::new(None, true).unwrap();
+        let both = Filter::new(Some(Writes::from(100)), true, None).unwrap();
+        let writes = Filter::new(Some(Writes::from(100)), false, None).unwrap();
+        let random = Filter::new(None, true, None).unwrap();
         for (call, arguments, [by_both, by_writes, by_random]) in [
             (RANDOM, [1, 2, 3], [report, pass, report]),
             (WRITE, [100, 0, 2], [report, report, pass]),
@@ -189,6 +298,6 @@ mod tests {
             assert_eq!(verdict(&writes, call, arguments), by_writes);
             assert_eq!(verdict(&random, call, arguments), by_random);
         }
-        assert!(Filter::new(None, false).is_none());
+        assert!(Filter::new(None, false, None).is_none());
     }
 }

@@ -16,7 +16,7 @@ use nix::libc;
 use nix::sys::personality::{self, Persona};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::seccomp::{Filter, Writes};
+use super::seccomp::{EngineCalls, Filter, Writes};
 use super::signals;
 
 /// One of the three standard streams of the program.
@@ -62,6 +62,8 @@ pub struct Launch {
     pub own_session: bool,
     /// Reports these calls to the tree's watcher, where the tree can be traced.
     pub report: Option<Writes>,
+    /// Reports what a counting engine must know of, and takes away what it cannot have (rseq(2)).
+    pub engine: Option<EngineCalls>,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
 }
@@ -229,7 +231,7 @@ fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
             .map(|cwd| c_string(cwd.as_os_str()))
             .transpose()?,
         fds: streams.chain(files).collect(),
-        filter: Filter::new(launch.report, launch.answers_random()),
+        filter: Filter::new(launch.report, launch.answers_random(), launch.engine),
         _strings: all,
     })
 }

@@ -40,6 +40,26 @@ pub enum Trap {
     Handler,
 }
 
+/// What becomes of a system call that was reported before it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// It is made.
+    Make,
+    /// The watcher has dealt with it.
+    Done,
+    /// It is made, and its return is reported, too.
+    ReportReturn,
+}
+
+/// How a thread goes on that a signal has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Onward {
+    /// At this pace.
+    pub pace: Pace,
+    /// With this signal delivered first.
+    pub signal: Option<i32>,
+}
+
 /// What a backend wants to know of a tree. All stops are of threads that hold still during the call.
 pub trait Watcher {
     /// The root exists, has not executed its program, and waits.
@@ -55,12 +75,15 @@ pub trait Watcher {
     fn program(&mut self, _stopped: &Stopped, _former: Pid) -> io::Result<()> {
         Ok(())
     }
-    /// Process `child` begins as a copy of `parent`.
-    fn process(&mut self, _parent: Pid, _child: &Stopped) -> io::Result<()> {
+    /// Process `child` begins as a copy of `parent`, made by its thread `maker`; in the same memory if that is `shared`,
+    /// until it executes a program (vfork).
+    fn process(&mut self, _birth: Birth, _child: &Stopped) -> io::Result<()> {
         Ok(())
     }
-    /// Thread `tid` begins in `process`.
-    fn thread(&mut self, _process: Pid, _tid: Pid) {}
+    /// A thread begins in `process`.
+    fn thread(&mut self, _process: Pid, _thread: &Stopped) -> io::Result<()> {
+        Ok(())
+    }
     /// The thread is about to go on for one instruction, `signal` being delivered first.
     fn stepping(&mut self, _stopped: &Stopped, _signal: Option<i32>) -> io::Result<()> {
         Ok(())
@@ -70,7 +93,19 @@ pub trait Watcher {
         Ok(())
     }
     /// The thread of `process` is about to make a call that the launch has asked to be reported.
-    fn calling(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
+    fn calling(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<Call> {
+        Ok(Call::Make)
+    }
+    /// A call has returned for which [`Call::ReportReturn`] was answered.
+    fn returned(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
+        Ok(())
+    }
+    /// A signal has stopped the thread of `process`; also the end of a single step. Only at [`Pace::Run`].
+    fn signal(&mut self, _process: Pid, _stopped: &Stopped, signal: i32) -> io::Result<Onward> {
+        Ok(Onward { pace: Pace::Run, signal: Some(signal) })
+    }
+    /// The thread of `process` goes on after a stop that was no signal's, call's or birth's.
+    fn interrupted(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
         Ok(())
     }
     /// The thread is about to end; its memory and registers are still there.
@@ -79,6 +114,17 @@ pub trait Watcher {
     }
     /// The thread has ended. With `tid == process`, so has the process.
     fn ended(&mut self, _process: Pid, _tid: Pid) {}
+}
+
+/// A process is born.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// The process that it is a copy of.
+    pub parent: Pid,
+    /// The thread of it that made the copy.
+    pub maker: Pid,
+    /// Whether both use the same memory.
+    pub shared: bool,
 }
 
 /// How the root ended.
@@ -340,6 +386,13 @@ fn wait(which: i32, flags: i32) -> io::Result<Option<(Pid, Report)>> {
     Ok((tid != 0).then_some((Pid::from_raw(tid), report)))
 }
 
+/// Who made a thread, and how.
+#[derive(Clone, Copy, Debug)]
+struct Maker {
+    tid: Pid,
+    shares_memory: bool,
+}
+
 /// The state of one traced tree.
 struct Tree<'a> {
     root: Pid,
@@ -351,7 +404,7 @@ struct Tree<'a> {
     /// New threads whose first stop was seen before their parent's event told where they belong.
     orphans: HashMap<Pid, Stopped>,
     /// New threads announced by their parent whose first stop is still to come: their parent and process.
-    expected: HashMap<Pid, Pid>,
+    expected: HashMap<Pid, Maker>,
     started: bool,
     end: Option<End>,
     left_running: Vec<PathBuf>,
@@ -422,16 +475,23 @@ impl<'a> Tree<'a> {
 
     fn on_stop(&mut self, stopped: Stopped, signal: i32, event: i32) -> Result<(), TreeError> {
         match event {
+            0 if signal == ptrace::CALL_STOP => {
+                let process = self.process_of(stopped.tid());
+                self.watcher
+                    .returned(process, &stopped)
+                    .map_err(follow("look at a system call's return"))?;
+                self.go_within(stopped)
+            }
             0 => self.on_signal(stopped, signal),
             libc::PTRACE_EVENT_STOP => self.on_group_stop(stopped, signal),
             libc::PTRACE_EVENT_EXEC => self.on_exec(stopped),
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 self.on_birth(stopped)
             }
-            libc::PTRACE_EVENT_SECCOMP => {
-                self.on_call(&stopped)?;
-                self.go_within(stopped)
-            }
+            libc::PTRACE_EVENT_SECCOMP => match self.on_call(&stopped)? {
+                Call::Make | Call::Done => self.go_within(stopped),
+                Call::ReportReturn => stopped.resume(Pace::ToReturn, None).map_err(trace),
+            },
             libc::PTRACE_EVENT_EXIT => {
                 let process = self.process_of(stopped.tid());
                 self.watcher
@@ -448,15 +508,17 @@ impl<'a> Tree<'a> {
     }
 
     /// The filter reports a system call before it is made.
-    fn on_call(&mut self, stopped: &Stopped) -> Result<(), TreeError> {
+    fn on_call(&mut self, stopped: &Stopped) -> Result<Call, TreeError> {
         let process = self.process_of(stopped.tid());
-        if let Some(random) = &mut self.random
+        let looked = self.watcher.calling(process, stopped);
+        let call = looked.map_err(follow("look at a system call"))?;
+        if call == Call::Make
+            && let Some(random) = &mut self.random
             && random.answer(process, stopped).map_err(trace)?
         {
-            return Ok(());
+            return Ok(Call::Done);
         }
-        let looked = self.watcher.calling(process, stopped);
-        looked.map_err(follow("look at a system call"))
+        Ok(call)
     }
 
     /// A signal is about to be delivered, or a step is done.
@@ -471,7 +533,15 @@ impl<'a> Tree<'a> {
                 return self.go(stopped, None);
             }
         }
-        self.go(stopped, Some(signal))
+        if !self.started || stepping {
+            return self.go(stopped, Some(signal));
+        }
+        let process = self.process_of(stopped.tid());
+        let onward = self
+            .watcher
+            .signal(process, &stopped, signal)
+            .map_err(follow("deliver a signal"))?;
+        stopped.resume(onward.pace, onward.signal).map_err(trace)
     }
 
     /// Goes on at the watcher's pace.
@@ -505,10 +575,14 @@ impl<'a> Tree<'a> {
         if ptrace::stops_the_group(signal) {
             return stopped.listen().map_err(trace);
         }
-        if let Some(parent) = self.expected.remove(&tid) {
-            return self.admit(stopped, parent);
+        if let Some(maker) = self.expected.remove(&tid) {
+            return self.admit(stopped, maker);
         }
         if self.threads.contains_key(&tid) {
+            let process = self.process_of(tid);
+            self.watcher
+                .interrupted(process, &stopped)
+                .map_err(follow("look at an interrupted thread"))?;
             return self.go(stopped, None);
         }
         self.orphans.insert(tid, stopped);
@@ -527,26 +601,36 @@ impl<'a> Tree<'a> {
         if let Some(random) = &mut self.random {
             random.birth(process, child);
         }
+        let maker = Maker {
+            tid: parent,
+            shares_memory: shares_memory(&stopped),
+        };
         match self.orphans.remove(&child) {
-            Some(orphan) => self.admit(orphan, parent).or_else(gone_is_fine)?,
+            Some(orphan) => self.admit(orphan, maker).or_else(gone_is_fine)?,
             None => {
-                self.expected.insert(child, parent);
+                self.expected.insert(child, maker);
             }
         }
         self.go_within(stopped)
     }
 
-    fn admit(&mut self, stopped: Stopped, parent: Pid) -> Result<(), TreeError> {
+    fn admit(&mut self, stopped: Stopped, maker: Maker) -> Result<(), TreeError> {
         let tid = stopped.tid();
-        let parent_process = self.process_of(parent);
+        let birth = Birth {
+            parent: self.process_of(maker.tid),
+            maker: maker.tid,
+            shared: maker.shares_memory,
+        };
         let process = thread_group(tid).map_err(follow("read /proc/TID/status"))?;
         self.threads.insert(tid, process);
         if process == tid {
             self.watcher
-                .process(parent_process, &stopped)
+                .process(birth, &stopped)
                 .map_err(follow("begin a process"))?;
         } else {
-            self.watcher.thread(process, tid);
+            self.watcher
+                .thread(process, &stopped)
+                .map_err(follow("begin a thread"))?;
         }
         self.go(stopped, None)
     }
@@ -723,6 +807,33 @@ fn step_trap(code: i32) -> Option<Trap> {
         libc::SIGTRAP => Some(Trap::Handler),
         _ => None,
     }
+}
+
+/// Whether the thread or process that a stopped thread is just making will use the same memory (clone(2), CLONE_VM).
+#[cfg(target_arch = "x86_64")]
+fn shares_memory(maker: &Stopped) -> bool {
+    let Ok(registers) = maker.registers() else {
+        return false;
+    };
+    let flags = match registers.orig_rax as libc::c_long {
+        libc::SYS_vfork => libc::CLONE_VM as u64,
+        libc::SYS_clone => registers.rdi,
+        libc::SYS_clone3 => {
+            let mut flags = [0; 8];
+            match maker.read(registers.rdi, &mut flags) {
+                Ok(8) => u64::from_ne_bytes(flags),
+                _ => 0,
+            }
+        }
+        _ => 0,
+    };
+    flags & libc::CLONE_VM as u64 != 0
+}
+
+/// Nobody asks on other architectures.
+#[cfg(not(target_arch = "x86_64"))]
+fn shares_memory(_maker: &Stopped) -> bool {
+    false
 }
 
 /// The process that a thread belongs to.

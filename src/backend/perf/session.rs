@@ -14,7 +14,7 @@ use crate::sys::Pid;
 use crate::sys::image;
 use crate::sys::perf::{Reach, Start};
 use crate::sys::ptrace::Stopped;
-use crate::sys::tree::Watcher;
+use crate::sys::tree::{Birth, Watcher};
 
 /// Watches a tree and counts it.
 ///
@@ -94,10 +94,10 @@ impl Watcher for Session {
         Ok(())
     }
 
-    fn process(&mut self, parent: Pid, child: &Stopped) -> io::Result<()> {
+    fn process(&mut self, birth: Birth, child: &Stopped) -> io::Result<()> {
         let pid = child.tid();
         locked(&self.alive).insert(pid);
-        self.breakdown.table.process(parent, pid);
+        self.breakdown.table.process(birth.parent, pid);
         self.breakdown.open(&self.plan, pid);
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::model::{Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, Re
 use crate::sys::Pid;
 use crate::sys::image::{self, Mapping};
 use crate::sys::ptrace::{Pace, Stopped};
-use crate::sys::tree::{Trap, Watcher};
+use crate::sys::tree::{Birth, Trap, Watcher};
 
 /// The trap flag in RFLAGS (Intel SDM volume 1, section 3.4.3.3).
 const TRAP_FLAG: u64 = 1 << 8;
@@ -545,9 +545,9 @@ impl Watcher for Counter {
         self.begin_program(stopped, former)
     }
 
-    fn process(&mut self, parent: Pid, child: &Stopped) -> io::Result<()> {
+    fn process(&mut self, birth: Birth, child: &Stopped) -> io::Result<()> {
         let pid = child.tid();
-        let (row, switches, open) = match self.processes.get(&parent) {
+        let (row, switches, open) = match self.processes.get(&birth.parent) {
             Some(state) => (Some(state.row), state.switches, state.open.forked()),
             None => (None, Switches::AT_START, Open::default()),
         };
@@ -560,8 +560,9 @@ impl Watcher for Counter {
         Ok(())
     }
 
-    fn thread(&mut self, process: Pid, tid: Pid) {
-        self.threads.insert(tid, Thread::of(process));
+    fn thread(&mut self, process: Pid, thread: &Stopped) -> io::Result<()> {
+        self.threads.insert(thread.tid(), Thread::of(process));
+        Ok(())
     }
 
     fn stepping(&mut self, stopped: &Stopped, _signal: Option<i32>) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::model::CountOverflow;
 use crate::sys::Pid;
 use crate::sys::image::{self, Mapping};
 use crate::sys::ptrace::Stopped;
-use crate::sys::tree::Watcher;
+use crate::sys::tree::{Birth, Call, Watcher};
 
 /// What a forked process had inherited when it began.
 #[derive(Debug)]
@@ -193,7 +193,8 @@ impl Watcher for Family<'_> {
         Ok(())
     }
 
-    fn process(&mut self, parent: Pid, child: &Stopped) -> io::Result<()> {
+    fn process(&mut self, birth: Birth, child: &Stopped) -> io::Result<()> {
+        let parent = birth.parent;
         let Some(&index) = self.current.get(&parent) else {
             return Ok(());
         };
@@ -218,15 +219,18 @@ impl Watcher for Family<'_> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn calling(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+    fn calling(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {
         let registers = stopped.registers()?;
+        if registers.orig_rax != nix::libc::SYS_write as u64 {
+            return Ok(Call::Make);
+        }
         let length = usize::try_from(registers.rdx)
             .unwrap_or(0)
             .min(LONGEST_LINE_BYTES);
         let mut line = vec![0; length];
         let read = stopped.read(registers.rsi, &mut line).unwrap_or(0);
         let Some(said) = Said::from_line(line.get(..read).unwrap_or(&line)) else {
-            return Ok(());
+            return Ok(Call::Make);
         };
         let pending = match said {
             Said::HandlerLeft | Said::End => self.finder.find(stopped),
@@ -235,7 +239,7 @@ impl Watcher for Family<'_> {
         if let Some(member) = self.member(process) {
             member.uncounted.hear(said, pending);
         }
-        Ok(())
+        Ok(Call::Make)
     }
 
     fn ending(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {

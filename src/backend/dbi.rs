@@ -1,0 +1,118 @@
+//! Counts with the engine: the program runs as translated code that counts itself, exactly and at a fraction of the
+//! cost of anything else that needs no hardware counter.
+//!
+//! [`crate::dbi`] makes the code; here is what touches processes. Every retired user-mode instruction of all threads and
+//! children counts, from the first after exec to the last; a `rep` string instruction once; one that faults only when it is
+//! executed again and does not fault; a system call that a signal interrupts and the kernel restarts, again. x86-64 only.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `engine` | the watcher of the tree: answers translated code, signals, system calls |
+//! | `setup` | putting the engine into a program |
+//! | `space` | an address space: code cache, areas of threads, what may be executed |
+//! | `code` | system calls that change what may be executed |
+//! | `state` | from a place in translated code to the program's own state |
+//! | `signals` | what becomes of a signal |
+//! | `tally` | what the counters add up to |
+//! | `support` | what is refused, and what is shown instead of what is |
+
+mod code;
+mod engine;
+mod fetch;
+mod log;
+mod maps;
+mod memory;
+mod ranges;
+mod setup;
+mod signals;
+mod space;
+mod state;
+mod support;
+mod tally;
+
+use std::path::Path;
+
+use self::engine::{Engine, Failure};
+use self::log::Log;
+use super::profile::Modules;
+use super::{Backend, BackendError, Detail, Ready, Unavailable, finish, traced};
+use crate::dbi::layout::MAGIC_CALL;
+use crate::model::{BackendKind, Caveat, Run};
+use crate::sys::seccomp::EngineCalls;
+use crate::sys::spawn::Launch;
+use crate::sys::tree;
+
+/// The backend `dbi`.
+#[derive(Debug, Default)]
+pub struct Dbi {
+    modules: Modules,
+}
+
+/// The variable that names a file for the engine's log.
+pub const LOG_VARIABLE: &str = "COUNTERFOIL_ENGINE_LOG";
+
+impl Backend for Dbi {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Dbi
+    }
+
+    fn offers(&self) -> Detail {
+        Detail { opcodes: true, functions: true, regions: false }
+    }
+
+    fn probe(&self) -> Result<Ready, Unavailable> {
+        traced::count_known(|launch| self.run(launch, Detail::default(), Path::new("")))?;
+        Ok(Ready { version: env!("CARGO_PKG_VERSION").to_owned(), notes: Vec::new() })
+    }
+
+    fn run(&self, launch: &Launch, want: Detail, _scratch: &Path) -> Result<Run, BackendError> {
+        let log = match std::env::var_os(LOG_VARIABLE) {
+            None => Log::default(),
+            Some(path) => Log::to(Path::new(&path)).map_err(|source| BackendError::File {
+                doing: "write the engine's log to",
+                path: path.into(),
+                source,
+            })?,
+        };
+        let mut engine = Engine::new(want, log)?;
+        let launch = Launch { engine: Some(EngineCalls { magic: MAGIC_CALL }), ..launch.clone() };
+        let followed = tree::run(&launch, &mut engine);
+        if let Some(failure) = engine.failure() {
+            return Err(failed(failure));
+        }
+        let finished = followed?;
+        if let Err(error) = &finished.traced {
+            return Err(BackendError::Unavailable {
+                kind: BackendKind::Dbi,
+                source: traced::forbidden(error),
+            });
+        }
+        let counted = engine.finish()?;
+        let functions = counted.places.map(|places| places.functions(&self.modules)).transpose()?;
+        let mut caveats: Vec<Caveat> = finish::caveats(&finished);
+        caveats.extend(counted.caveats);
+        Ok(Run {
+            outcome: finish::outcome(finished.end),
+            instructions: counted.instructions,
+            opcodes: counted.opcodes,
+            functions,
+            regions: None,
+            processes: counted.table.into_rows(),
+            modules: counted.modules,
+            pinning: finish::pinning(&launch, &finished),
+            caveats,
+        })
+    }
+}
+
+fn failed(failure: Failure) -> BackendError {
+    match failure {
+        Failure::Overflow(overflow) => BackendError::Overflow(overflow),
+        Failure::Unsupported(unsupported) => BackendError::Unsupported { kind: BackendKind::Dbi, what: unsupported.to_string() },
+        instruction @ Failure::Instruction { .. } => BackendError::Tool {
+            tool: "dbi",
+            problem: instruction.to_string(),
+            remedy: "use `--backend cachegrind` or `--backend step`, and report this".to_owned(),
+        },
+    }
+}

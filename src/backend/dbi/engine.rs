@@ -1,0 +1,661 @@
+//! The tracer's half of the engine: answers a tree that runs translated code.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use nix::libc::{self, user_regs_struct};
+
+use super::code::{Change, Watched};
+use super::log::Log;
+use super::memory::Pool;
+use super::setup;
+use super::signals::{self, Disposition};
+use super::space::{How, Space};
+use super::state::{self, Partial};
+use super::support::{self, Unsupported};
+use super::tally::{Names, Places, Sums, Wanted, add_up};
+use crate::backend::finish::ProcessTable;
+use crate::backend::{BackendError, Detail};
+use crate::dbi::cache::{Full, Manner, NoTranslation};
+use crate::dbi::emit::ExitKind;
+use crate::dbi::layout::{AREA_BYTES, COUNTERS, INDIRECT, MAGIC_CALL, slot};
+use crate::dbi::plan::NoUnit;
+use crate::model::{Caveat, CountOverflow, OpcodeMix};
+use crate::sys::Pid;
+use crate::sys::image;
+use crate::sys::ptrace::{Pace, Stopped};
+use crate::sys::tree::{Birth, Call, Onward, Watcher};
+
+/// Units translated at one stop: those that follow from the one that is wanted. Fewer mean more stops, more mean code
+/// that is never executed; between 8 and 64 the sum hardly changes.
+const BUDGET: usize = 32;
+
+/// The system call that every filter of a program must allow, and that does us no harm when skipped.
+const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
+
+/// `mcontext_t.rip` behind the stack pointer at rt_sigreturn (arch/x86/include/uapi/asm/sigcontext.h): 40 bytes of
+/// ucontext, then 16 registers.
+const RIP_IN_FRAME: u64 = 40 + 16 * 8;
+
+/// Why a count ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something the engine does not support.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Counts that do not fit.
+    #[error(transparent)]
+    Overflow(#[from] CountOverflow),
+    /// An instruction that cannot be translated.
+    #[error("the instruction at {address:#x} of `{program}` ({bytes}) cannot be translated: {why}")]
+    Instruction {
+        /// Where.
+        address: u64,
+        /// Of which program.
+        program: String,
+        /// Its bytes.
+        bytes: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// What the next stop of a thread is expected to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Expected {
+    #[default]
+    Nothing,
+    /// The first instruction of a signal handler.
+    Handler,
+    /// The return of a system call that changes code.
+    Code(Change),
+    /// The return of an open whose path was replaced: the register and its own value.
+    Open { second: bool, path: u64 },
+}
+
+/// A thread of the tree.
+struct Thread {
+    process: Pid,
+    area: usize,
+    /// The original address where it was last sent.
+    at: u64,
+    expected: Expected,
+    /// A file of ours that it is about to open.
+    lent: Option<fs::File>,
+}
+
+/// A process of the tree.
+struct Process {
+    space: Rc<RefCell<Space>>,
+    row: usize,
+    partial: Vec<Partial>,
+    /// Instructions besides those of units: system calls that were restarted.
+    more: u64,
+}
+
+/// Counts a tree.
+pub struct Engine {
+    want: Detail,
+    pool: Rc<Pool>,
+    manner: Manner,
+    threads: HashMap<Pid, Thread>,
+    processes: HashMap<Pid, Process>,
+    pub(super) table: ProcessTable,
+    opcodes: OpcodeMix,
+    places: Places,
+    names: Names,
+    modules: BTreeSet<PathBuf>,
+    instructions: u64,
+    magic: u32,
+    failure: Option<Failure>,
+    log: Log,
+}
+
+/// Everything that was counted.
+pub struct Counted {
+    pub instructions: u64,
+    pub opcodes: Option<OpcodeMix>,
+    pub places: Option<Places>,
+    pub table: ProcessTable,
+    pub modules: Vec<PathBuf>,
+    pub caveats: Vec<Caveat>,
+}
+
+impl Engine {
+    /// An engine for one tree.
+    pub fn new(want: Detail, log: Log) -> Result<Engine, BackendError> {
+        let pool = Pool::new().map_err(|source| BackendError::File {
+            doing: "make shared memory",
+            path: "memfd:counterfoil".into(),
+            source,
+        })?;
+        Ok(Engine {
+            want,
+            pool,
+            manner: Manner { marker: |_| false, request: |_| None, budget: BUDGET },
+            threads: HashMap::new(),
+            processes: HashMap::new(),
+            table: ProcessTable::default(),
+            opcodes: OpcodeMix::default(),
+            places: Places::default(),
+            names: Names::new()?,
+            modules: BTreeSet::new(),
+            instructions: 0,
+            magic: MAGIC_CALL,
+            failure: None,
+            log,
+        })
+    }
+
+    /// The error that ended the count, if any.
+    pub fn failure(&mut self) -> Option<Failure> {
+        self.failure.take()
+    }
+
+    /// All counts.
+    pub fn finish(mut self) -> Result<Counted, CountOverflow> {
+        let left: Vec<Pid> = self.processes.keys().copied().collect();
+        for process in left {
+            self.program_over(process)?;
+        }
+        Ok(Counted {
+            instructions: self.instructions,
+            opcodes: self.want.opcodes.then_some(self.opcodes),
+            places: self.want.functions.then_some(self.places),
+            table: self.table,
+            modules: self.modules.into_iter().collect(),
+            caveats: Vec::new(),
+        })
+    }
+
+    /// Ends the count: the event loop carries an error, and [`Engine::failure`] says what it was.
+    fn fail<T>(&mut self, failure: impl Into<Failure>) -> io::Result<T> {
+        let failure = failure.into();
+        let error = io::Error::other(failure.to_string());
+        self.failure = Some(failure);
+        Err(error)
+    }
+
+    fn space(&self, process: Pid) -> io::Result<Rc<RefCell<Space>>> {
+        let process = self.processes.get(&process);
+        process.map(|process| Rc::clone(&process.space)).ok_or_else(unknown)
+    }
+
+    fn thread(&mut self, tid: Pid) -> io::Result<&mut Thread> {
+        self.threads.get_mut(&tid).ok_or_else(unknown)
+    }
+
+    /// The translation of `pc`, where the thread may be sent.
+    fn translate(&mut self, process: Pid, stopped: &Stopped, pc: u64, how: How) -> io::Result<u64> {
+        let space = self.space(process)?;
+        loop {
+            let result = space.borrow_mut().translate(stopped, pc, how, &self.manner);
+            match result {
+                Ok(address) => return Ok(address),
+                // The program faults there, as it would without us.
+                Err(NoTranslation::Unit(NoUnit::NoCode)) => return self.no_code(stopped, pc),
+                Err(NoTranslation::Unit(NoUnit::Refused(why))) => {
+                    return self.refuse(stopped, pc, &why.to_string());
+                }
+                Err(NoTranslation::Full(Full::Zone)) => self.grow(process, stopped, pc)?,
+                Err(NoTranslation::Full(full)) => return self.refuse(stopped, pc, &full.to_string()),
+            }
+        }
+    }
+
+    /// Makes room in a code cache.
+    fn grow(&mut self, process: Pid, stopped: &Stopped, pc: u64) -> io::Result<()> {
+        let own = self.own_area(process, stopped.tid())?;
+        self.own_cache(process, stopped)?;
+        let space = self.space(process)?;
+        self.log.note(process, || format!("the code cache is full at {pc:#x}: another zone"));
+        setup::more_zones(stopped, &mut space.borrow_mut(), own, pc)
+    }
+
+    fn own_area(&mut self, process: Pid, tid: Pid) -> io::Result<u64> {
+        let area = self.thread(tid)?.area;
+        let space = self.space(process)?;
+        let address = space.borrow().areas[area].address;
+        Ok(address)
+    }
+
+    /// Sends a thread where nothing can be executed, if that is so for the kernel, too.
+    fn no_code(&mut self, stopped: &Stopped, pc: u64) -> io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/maps", stopped.tid()))?;
+        let line = super::maps::lines(&text).find(|line| line.start <= pc && pc < line.end);
+        if line.is_some_and(|line| line.executable() && line.name() != "[vsyscall]") {
+            return self.refuse(stopped, pc, "memory became executable without our being told");
+        }
+        Ok(pc)
+    }
+
+    fn refuse<T>(&mut self, stopped: &Stopped, address: u64, why: &str) -> io::Result<T> {
+        let mut bytes = [0; 15];
+        let length = stopped.read(address, &mut bytes).unwrap_or(0);
+        let bytes: Vec<String> = bytes[..length].iter().map(|byte| format!("{byte:02x}")).collect();
+        let program = setup::describe(stopped.tid());
+        self.fail(Failure::Instruction { address, program, bytes: bytes.join(" "), why: why.to_owned() })
+    }
+
+    /// A thread has left translated code for `reason`: sends it on.
+    fn answer(&mut self, process: Pid, stopped: &Stopped, area: usize, reason: u32) -> io::Result<()> {
+        let space = self.space(process)?;
+        let (pc, address) = if reason == INDIRECT {
+            let pc = space.borrow().areas[area].slots.load_u64(slot::TARGET.into());
+            (pc, self.translate(process, stopped, pc, How::Indirect)?)
+        } else {
+            let exit = space.borrow().translations.borrow().cache.exit(reason);
+            let Some(exit) = exit else {
+                return Err(io::Error::other(format!("translated code left by an exit that is none: {reason}")));
+            };
+            let how = if exit.kind == ExitKind::Stale { How::Again } else { How::Direct };
+            let address = self.translate(process, stopped, exit.target, how)?;
+            if exit.kind != ExitKind::Request && address != exit.target {
+                let space = space.borrow();
+                let translations = &mut *space.translations.borrow_mut();
+                translations.cache.link(reason, address, &translations.memory);
+            }
+            (exit.target, address)
+        };
+        self.thread(stopped.tid())?.at = pc;
+        space.borrow().areas[area].slots.store_u64(slot::TARGET.into(), address);
+        if self.magic != MAGIC_CALL {
+            stopped.skip_call()?;
+        }
+        Ok(())
+    }
+
+    /// A signal handler returns: to translated code.
+    fn handler_returns(&mut self, process: Pid, stopped: &Stopped, registers: &user_regs_struct) -> io::Result<Call> {
+        let place = registers.rsp + RIP_IN_FRAME;
+        let mut rip = [0; 8];
+        if stopped.read(place, &mut rip).unwrap_or(0) == rip.len() {
+            let pc = u64::from_ne_bytes(rip);
+            let address = self.translate(process, stopped, pc, How::Direct)?;
+            self.thread(stopped.tid())?.at = pc;
+            // What lies below the stack pointer is nobody's once the call is made.
+            stopped.write(place, &address.to_ne_bytes())?;
+        }
+        Ok(Call::Make)
+    }
+
+    /// Another of the reported system calls.
+    fn system_call(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {
+        let registers = stopped.registers()?;
+        let number = registers.orig_rax as libc::c_long;
+        match number {
+            libc::SYS_rt_sigreturn => return self.handler_returns(process, stopped, &registers),
+            libc::SYS_open => return self.open(process, stopped, registers.rdi, false),
+            libc::SYS_openat | libc::SYS_openat2 => return self.open(process, stopped, registers.rsi, true),
+            libc::SYS_seccomp | libc::SYS_prctl => return self.own_filter(stopped),
+            _ => {}
+        }
+        if let Some(why) = support::refused_call(number, &registers) {
+            let program = setup::describe(stopped.tid());
+            return self.fail(Unsupported { program, why });
+        }
+        let Some(change) = Change::of(number, &registers) else { return Ok(Call::Make) };
+        if let Some(registers) = change.without_execution(&registers) {
+            stopped.set_registers(registers)?;
+        }
+        self.thread(stopped.tid())?.expected = Expected::Code(change);
+        Ok(Call::ReportReturn)
+    }
+
+    /// The program installs a filter of its own: from now on translated code leaves by a call that it must allow.
+    fn own_filter(&mut self, _stopped: &Stopped) -> io::Result<Call> {
+        self.magic = ALLOWED_CALL;
+        for process in self.processes.values() {
+            let space = process.space.borrow();
+            let translations = space.translations.borrow();
+            translations.cache.set_magic(ALLOWED_CALL, &translations.memory);
+        }
+        Ok(Call::Make)
+    }
+
+    /// An open of a file that would show what we did to the program.
+    fn open(&mut self, process: Pid, stopped: &Stopped, path: u64, second: bool) -> io::Result<Call> {
+        let Ok(name) = stopped.read_c_string(path, 64) else { return Ok(Call::Make) };
+        let Some(of) = support::shows_maps(&name, process, stopped.tid()) else { return Ok(Call::Make) };
+        let Ok(space) = self.space(of) else { return Ok(Call::Make) };
+        let real = fs::read_to_string(format!("/proc/{of}/maps"))?;
+        let space = space.borrow();
+        let text = super::maps::disguise(&real, &space.ranges, &space.hidden());
+        let (file, path_of_file) = support::lend(&text)?;
+        let area = self.thread(stopped.tid())?.area;
+        let own = self.space(process)?;
+        let (slots, address) = {
+            let own = if Rc::ptr_eq(&own, &self.space(of)?) { space } else { drop(space); own.borrow() };
+            let area = &own.areas[area];
+            area.slots.write(slot::OTHER_PATH.into(), &path_of_file);
+            ((), area.address + u64::from(slot::OTHER_PATH))
+        };
+        let () = slots;
+        let mut registers = stopped.registers()?;
+        if second {
+            registers.rsi = address;
+        } else {
+            registers.rdi = address;
+        }
+        stopped.set_registers(registers)?;
+        let thread = self.thread(stopped.tid())?;
+        thread.expected = Expected::Open { second, path };
+        thread.lent = Some(file);
+        Ok(Call::ReportReturn)
+    }
+
+    /// A system call that changes code has returned.
+    fn code_changed(&mut self, process: Pid, stopped: &Stopped, change: Change) -> io::Result<()> {
+        let mut registers = stopped.registers()?;
+        if let Some(original) = change.original_registers(&registers) {
+            registers = original;
+            stopped.set_registers(registers)?;
+        }
+        let Some((start, end)) = change.outcome(&registers) else { return Ok(()) };
+        let new = Watched::read(stopped, &change, start, end)?;
+        self.modules.extend(new.iter().filter_map(|range| range.file.as_deref().cloned()));
+        if let Change::Move { from, .. } = change {
+            return self.code_moved(process, stopped, from, start, end);
+        }
+        self.own_cache(process, stopped)?;
+        let space = self.space(process)?;
+        let result = space.borrow_mut().grant(stopped, new);
+        match result {
+            Ok(dropped) => self.log.note(process, || format!("{start:#x}-{end:#x} may be executed; {dropped} units dropped")),
+            Err(_) => self.grow(process, stopped, start)?,
+        }
+        Ok(())
+    }
+
+    fn code_moved(&mut self, process: Pid, _stopped: &Stopped, from: u64, start: u64, end: u64) -> io::Result<()> {
+        let space = self.space(process)?;
+        space.borrow_mut().code_moved(from, start, end);
+        Ok(())
+    }
+
+    /// Separates the code cache of a process from that of others, which may soon have other code.
+    fn own_cache(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        let own = self.own_area(process, stopped.tid())?;
+        let space = self.space(process)?;
+        let shared = Rc::strong_count(&space.borrow().translations) > 1;
+        if shared {
+            self.log.note(process, || "a code cache of its own".to_owned());
+            setup::diverge(stopped, &mut space.borrow_mut(), own)?;
+        }
+        Ok(())
+    }
+
+    /// The program's own state at a stop, if the thread is in translated code; its counts are corrected.
+    fn settle(&mut self, process: Pid, stopped: &Stopped, registers: &user_regs_struct) -> io::Result<Option<user_regs_struct>> {
+        let thread = self.thread(stopped.tid())?;
+        let (area, at) = (thread.area, thread.at);
+        let space = self.space(process)?;
+        let space = space.borrow();
+        if !space.is_translated(registers.rip) {
+            return Ok(None);
+        }
+        let Some(original) = state::original(&space, area, registers, at) else {
+            return Err(io::Error::other(format!("translated code at {:#x} has no meaning", registers.rip)));
+        };
+        if let Some(process) = self.processes.get_mut(&process) {
+            process.partial.extend(original.partial);
+        }
+        Ok(Some(original.registers))
+    }
+
+    /// A thread stands at an original address: sends it to the translation.
+    fn redirect(&mut self, process: Pid, stopped: &Stopped, mut registers: user_regs_struct) -> io::Result<()> {
+        let pc = registers.rip;
+        registers.rip = self.translate(process, stopped, pc, How::Direct)?;
+        self.thread(stopped.tid())?.at = pc;
+        Ok(stopped.set_registers(registers)?)
+    }
+
+    /// A signal that a handler catches, or that ends the program: it sees its own state.
+    fn deliver(&mut self, process: Pid, stopped: &Stopped, signal: i32, caught: bool, registers: &user_regs_struct) -> io::Result<Onward> {
+        if let Some(original) = self.settle(process, stopped, registers)? {
+            if signals::address_is_code(stopped, registers.rip)? {
+                stopped.set_signal_address(original.rip)?;
+            }
+            stopped.set_registers(original)?;
+        }
+        if !caught {
+            return Ok(Onward { pace: Pace::Run, signal: Some(signal) });
+        }
+        self.thread(stopped.tid())?.expected = Expected::Handler;
+        Ok(Onward { pace: Pace::Step, signal: Some(signal) })
+    }
+
+    /// Whether a fault only says that a thread stands at an original address.
+    fn is_stray(&self, process: Pid, stopped: &Stopped, registers: &user_regs_struct) -> io::Result<bool> {
+        let space = self.space(process)?;
+        let space = space.borrow();
+        let ours = !space.is_translated(registers.rip) && space.ranges.at(registers.rip).is_some();
+        Ok(ours && signals::fault_address(stopped)? == Some(registers.rip))
+    }
+
+    /// A program begins in a process.
+    fn begin_program(&mut self, stopped: &Stopped) -> io::Result<()> {
+        let pid = stopped.tid();
+        let result = self.program_over(pid);
+        self.keep(result)?;
+        self.threads.retain(|_, thread| thread.process != pid);
+        if let Some(why) = support::refused_program(pid) {
+            let program = setup::describe(pid);
+            return self.fail(Unsupported { program, why });
+        }
+        let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
+        let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
+        let row = self.table.program(pid, program);
+        let mut space = setup::install(stopped, &self.pool)?;
+        if self.magic != MAGIC_CALL {
+            let translations = space.translations.borrow();
+            translations.cache.set_magic(self.magic, &translations.memory);
+        }
+        self.modules.extend(space.ranges.iter().filter_map(|range| range.file.as_deref().cloned()));
+        let area = &mut space.areas[0];
+        (area.used, area.owner) = (true, Some(pid));
+        let base = area.address;
+        let process = Process { space: Rc::new(RefCell::new(space)), row, partial: Vec::new(), more: 0 };
+        self.processes.insert(pid, process);
+        self.threads.insert(pid, new_thread(pid, 0));
+        let mut registers = stopped.registers()?;
+        registers.gs_base = base;
+        self.log.note(pid, || format!("begins at {:#x}", registers.rip));
+        self.redirect(pid, stopped, registers)
+    }
+
+    /// Gives a thread an area: one that is free, or a new one.
+    fn give_area(&mut self, process: Pid, maker: u64, stopped: &Stopped) -> io::Result<()> {
+        let space = self.space(process)?;
+        let mut space = space.borrow_mut();
+        let free = match space.free_area(process) {
+            Some(free) => free,
+            None => {
+                setup::more_areas(stopped, &mut space, maker)?;
+                space.free_area(process).ok_or_else(unknown)?
+            }
+        };
+        let area = &mut space.areas[free];
+        (area.used, area.owner) = (true, Some(process));
+        area.slots.store_u64(slot::REASON.into(), 0);
+        let mut registers = stopped.registers()?;
+        registers.gs_base = area.address;
+        stopped.set_registers(registers)?;
+        self.threads.insert(stopped.tid(), new_thread(process, free));
+        Ok(())
+    }
+
+    /// A program is over: its process ends or executes another.
+    fn program_over(&mut self, pid: Pid) -> Result<(), CountOverflow> {
+        let Some(process) = self.processes.remove(&pid) else { return Ok(()) };
+        let sums = self.harvest(pid, &process)?;
+        let instructions = sums.instructions.checked_add(process.more).ok_or(CountOverflow)?;
+        self.table.add(process.row, instructions)?;
+        self.instructions = self.instructions.checked_add(instructions).ok_or(CountOverflow)?;
+        self.opcodes.merge(&sums.opcodes)?;
+        if process.more > 0 {
+            self.opcodes.add("syscall", process.more)?;
+        }
+        self.places.merge(sums.places)
+    }
+
+    /// Takes the counts of a process out of its areas.
+    fn harvest(&mut self, pid: Pid, process: &Process) -> Result<Sums, CountOverflow> {
+        let mut space = process.space.borrow_mut();
+        let translations = Rc::clone(&space.translations);
+        let cache = &translations.borrow().cache;
+        let mut counters = vec![0u64; cache.counters() as usize];
+        let mut bytes = vec![0; 8 * counters.len()];
+        let pool = Rc::clone(&space.pool);
+        for area in space.areas.iter_mut().filter(|area| area.owner == Some(pid)) {
+            let from = area.offset + u64::from(COUNTERS);
+            if pool.shared().read(from, &mut bytes).is_err() {
+                return Err(CountOverflow);
+            }
+            for (sum, word) in counters.iter_mut().zip(bytes.chunks_exact(8)) {
+                let count = word.try_into().map_or(0, u64::from_le_bytes);
+                *sum = sum.checked_add(count).ok_or(CountOverflow)?;
+            }
+            pool.shared().discard(from, AREA_BYTES - u64::from(COUNTERS));
+            (area.owner, area.used) = (None, false);
+        }
+        let wanted = Wanted { opcodes: self.want.opcodes, places: self.want.functions };
+        self.log.note(pid, || format!("{} units, {} counters", cache.units().len(), counters.len()));
+        add_up(cache, &space.ranges, &counters, &process.partial, wanted, &mut self.names)
+    }
+
+    fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
+        result.or_else(|overflow| self.fail(overflow))
+    }
+}
+
+fn new_thread(process: Pid, area: usize) -> Thread {
+    Thread { process, area, at: 0, expected: Expected::Nothing, lent: None }
+}
+
+fn unknown() -> io::Error {
+    io::Error::other("a thread that was never announced")
+}
+
+impl Watcher for Engine {
+    fn program(&mut self, stopped: &Stopped, _former: Pid) -> io::Result<()> {
+        self.begin_program(stopped)
+    }
+
+    fn process(&mut self, birth: Birth, child: &Stopped) -> io::Result<()> {
+        let pid = child.tid();
+        let row = self.table.process(birth.parent, pid);
+        let area = self.thread(birth.maker)?.area;
+        let parent = self.space(birth.parent)?;
+        let own = parent.borrow().areas[area].address;
+        if birth.shared {
+            let process = Process { space: parent, row, partial: Vec::new(), more: 0 };
+            self.processes.insert(pid, process);
+            return self.give_area(pid, own, child);
+        }
+        let mut space = setup::fork(child, &parent.borrow(), own)?;
+        (space.areas[area].used, space.areas[area].owner) = (true, Some(pid));
+        let process = Process { space: Rc::new(RefCell::new(space)), row, partial: Vec::new(), more: 0 };
+        self.processes.insert(pid, process);
+        self.threads.insert(pid, new_thread(pid, area));
+        Ok(())
+    }
+
+    fn thread(&mut self, process: Pid, thread: &Stopped) -> io::Result<()> {
+        // The gs base of a new thread is still that of its maker.
+        let maker = thread.registers()?.gs_base;
+        self.give_area(process, maker, thread)
+    }
+
+    fn calling(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {
+        let Some(thread) = self.threads.get(&stopped.tid()) else { return Ok(Call::Make) };
+        let area = thread.area;
+        let space = self.space(process)?;
+        let reason = space.borrow().areas[area].slots.load_u64(slot::REASON.into()) as u32;
+        if reason == 0 {
+            return self.system_call(process, stopped);
+        }
+        space.borrow().areas[area].slots.store_u64(slot::REASON.into(), 0);
+        drop(space);
+        self.answer(process, stopped, area, reason)?;
+        Ok(Call::Done)
+    }
+
+    fn returned(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        let thread = self.thread(stopped.tid())?;
+        thread.lent = None;
+        match std::mem::take(&mut thread.expected) {
+            Expected::Code(change) => self.code_changed(process, stopped, change),
+            Expected::Open { second, path } => {
+                let mut registers = stopped.registers()?;
+                if second {
+                    registers.rsi = path;
+                } else {
+                    registers.rdi = path;
+                }
+                Ok(stopped.set_registers(registers)?)
+            }
+            Expected::Nothing | Expected::Handler => Ok(()),
+        }
+    }
+
+    fn signal(&mut self, process: Pid, stopped: &Stopped, signal: i32) -> io::Result<Onward> {
+        let plain = Onward { pace: Pace::Run, signal: Some(signal) };
+        let nothing = Onward { pace: Pace::Run, signal: None };
+        let Some(thread) = self.threads.get_mut(&stopped.tid()) else { return Ok(plain) };
+        let expected = thread.expected;
+        if expected == Expected::Handler {
+            thread.expected = Expected::Nothing;
+        }
+        let registers = stopped.registers()?;
+        if expected == Expected::Handler && signal == libc::SIGTRAP && signals::is_handler_entry(stopped)? {
+            self.redirect(process, stopped, registers)?;
+            return Ok(nothing);
+        }
+        if signal == libc::SIGSEGV && self.is_stray(process, stopped, &registers)? {
+            self.log.note(process, || format!("stray at {:#x}", registers.rip));
+            self.redirect(process, stopped, registers)?;
+            return Ok(nothing);
+        }
+        match signals::disposition(process, stopped, signal)? {
+            Disposition::Caught => self.deliver(process, stopped, signal, true, &registers),
+            Disposition::Fatal => self.deliver(process, stopped, signal, false, &registers),
+            Disposition::Harmless => {
+                if signals::restarts(&registers)
+                    && let Some(process) = self.processes.get_mut(&process)
+                {
+                    process.more += 1;
+                }
+                Ok(plain)
+            }
+        }
+    }
+
+    fn ending(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        if !self.threads.contains_key(&stopped.tid()) {
+            return Ok(());
+        }
+        let registers = stopped.registers()?;
+        self.settle(process, stopped, &registers).map(drop)
+    }
+
+    fn ended(&mut self, process: Pid, tid: Pid) {
+        if let Some(thread) = self.threads.remove(&tid)
+            && let Some(process) = self.processes.get(&process)
+            && let Some(area) = process.space.borrow_mut().areas.get_mut(thread.area)
+        {
+            area.used = false;
+        }
+        if tid == process {
+            if let Err(overflow) = self.program_over(process) {
+                self.failure = Some(overflow.into());
+            }
+            self.table.ended(process);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Putting the engine into a program: memory mapped into it, its own code no longer executable.
+//!
+//! Done by system calls that the stopped program makes for us. Where things go depends on what is mapped already, and
+//! on nothing else, so that a program with fixed addresses has them where it had them in the run before.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::maps::{self, Line};
+use super::memory::{CodeMemory, Pool};
+use super::ranges::{Range, Ranges};
+use super::space::{AREAS_AT_ONCE, Space, Translations};
+use crate::dbi::cache::Cache;
+use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
+use crate::sys::Pid;
+use crate::sys::inject::Calls;
+use crate::sys::ptrace::Stopped;
+
+/// Where the areas of threads are: far from everything that the kernel, C libraries, Go, Java and sanitizers choose.
+const AREAS: u64 = 0x3e00_0000_0000;
+
+/// Where the table may be, the first place that is free: the instruction that uses it takes 31 bits of address.
+const TABLES: [u64; 4] = [0x7f00_0000, 0x6f00_0000, 0x3f00_0000, 0x1f00_0000];
+
+/// Room left to a stack beyond its limit (the kernel's stack_guard_gap is 256 pages).
+const STACK_ROOM: u64 = 2 << 20;
+
+/// Zones keep this far away from what may grow.
+const ROOM: u64 = 1 << 30;
+
+const MIB: u64 = 1 << 20;
+
+/// Writes the path of the pool into the program, just below its stack pointer and what the ABI lets functions use there.
+const BELOW_STACK: u64 = 1024;
+
+/// Puts the engine into a program that is stopped at its exec; its address space, and the address of its first area.
+pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
+    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+    let lines: Vec<Line<'_>> = maps::lines(&text).collect();
+    let gadget = system_call_in_vdso(thread, &lines)?;
+    let mut calls = Calls::begin(thread, gadget)?;
+    let fd = open_pool(thread, &mut calls, pool)?;
+    let plan = Layout::of(&lines, calls.registers().rip);
+    let memory = CodeMemory::new(pool);
+    let mut zones = Vec::new();
+    for address in plan.zones {
+        let place = memory.add_zone(address)?;
+        map(&mut calls, fd, address, ZONE_BYTES, place.offset, libc::PROT_READ | libc::PROT_EXEC, NEW)?;
+        zones.push(place);
+    }
+    let table = memory.add_table(plan.table)?;
+    map(&mut calls, fd, plan.table, TABLE_BYTES, table.offset, libc::PROT_READ, NEW)?;
+    let cache = Cache::new(&zones, table, &memory);
+    calls.through(cache.system_call());
+    let translations = Rc::new(RefCell::new(Translations { cache, memory }));
+    let mut space = Space {
+        pool: Rc::clone(pool),
+        translations,
+        ranges: Ranges::default(),
+        pages: super::fetch::Pages::default(),
+        areas: Vec::new(),
+    };
+    map_areas(&mut calls, fd, &mut space, AREAS)?;
+    close(&mut calls, fd)?;
+    for line in lines.iter().filter(|line| line.executable() && line.name() != "[vsyscall]") {
+        forbid(&mut calls, line)?;
+        space.ranges.add(range_of(line));
+    }
+    calls.end()?;
+    Ok(space)
+}
+
+/// What a line of the maps says as a range.
+pub fn range_of(line: &Line<'_>) -> Range {
+    let file = line.file().map(Arc::new);
+    Range {
+        start: line.start,
+        end: line.end,
+        label: if file.is_none() { line.name().to_owned() } else { String::new() },
+        file,
+        offset: line.offset,
+        volatile: line.volatile(),
+    }
+}
+
+/// Takes the right to execute away from a mapping.
+pub fn forbid(calls: &mut Calls<'_>, line: &Line<'_>) -> io::Result<()> {
+    let rights = line.rights.as_bytes();
+    let mut protection = 0;
+    if rights[0] == b'r' {
+        protection |= libc::PROT_READ;
+    }
+    if rights[1] == b'w' {
+        protection |= libc::PROT_WRITE;
+    }
+    let length = line.end - line.start;
+    calls.make(libc::SYS_mprotect, [line.start, length, protection as u64, 0, 0, 0])?;
+    Ok(())
+}
+
+/// Where there is a `syscall` instruction before the engine has brought its own.
+fn system_call_in_vdso(thread: &Stopped, lines: &[Line<'_>]) -> io::Result<u64> {
+    let missing = || io::Error::other("the kernel gives programs no vDSO (is it switched off by `vdso=0`?)");
+    let vdso = lines.iter().find(|line| line.name() == "[vdso]").ok_or_else(missing)?;
+    let mut bytes = vec![0; (vdso.end - vdso.start) as usize];
+    thread.read(vdso.start, &mut bytes)?;
+    let at = bytes.windows(2).position(|two| two == [0x0f, 0x05]).ok_or_else(missing)?;
+    Ok(vdso.start + at as u64)
+}
+
+/// Opens the pool in a program that has just been executed.
+fn open_pool(thread: &Stopped, calls: &mut Calls<'_>, pool: &Pool) -> io::Result<u64> {
+    let path = calls.registers().rsp - BELOW_STACK;
+    let mut before = vec![0; pool.path().len()];
+    thread.read(path, &mut before)?;
+    thread.write(path, pool.path())?;
+    let fd = open(calls, path);
+    thread.write(path, &before)?;
+    fd
+}
+
+fn open(calls: &mut Calls<'_>, path: u64) -> io::Result<u64> {
+    let flags = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
+    let here = libc::AT_FDCWD as i64 as u64;
+    calls.make(libc::SYS_openat, [here, path, flags, 0, 0, 0]).map_err(|error| {
+        io::Error::other(format!(
+            "the program cannot open our memory through /proc ({error}): it runs as another user, or without this /proc"
+        ))
+    })
+}
+
+fn close(calls: &mut Calls<'_>, fd: u64) -> io::Result<()> {
+    calls.make(libc::SYS_close, [fd, 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// A new mapping, and one in the place of what is there.
+const NEW: i32 = libc::MAP_FIXED_NOREPLACE;
+const INSTEAD: i32 = libc::MAP_FIXED;
+
+fn map(
+    calls: &mut Calls<'_>,
+    fd: u64,
+    address: u64,
+    bytes: u64,
+    offset: u64,
+    protection: i32,
+    how: i32,
+) -> io::Result<()> {
+    let flags = (libc::MAP_SHARED | libc::MAP_NORESERVE | how) as u64;
+    calls
+        .make(libc::SYS_mmap, [address, bytes, protection as u64, flags, fd, offset])
+        .map_err(|error| {
+            io::Error::other(format!(
+                "map {} MiB at {address:#x} in the program: {error} (is its address space limited by `ulimit -v`?)",
+                bytes / MIB
+            ))
+        })?;
+    Ok(())
+}
+
+fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) -> io::Result<()> {
+    let bytes = AREAS_AT_ONCE * AREA_BYTES;
+    let offset = space.pool.reserve(bytes);
+    map(calls, fd, address, bytes, offset, libc::PROT_READ | libc::PROT_WRITE, NEW)?;
+    space.add_areas(address, offset, AREAS_AT_ONCE)
+}
+
+/// Maps more areas: all are in use. `own` is an area that the stopped thread can read.
+pub fn more_areas(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> {
+    let call = space.translations.borrow().cache.system_call();
+    let mut calls = Calls::begin(thread, call)?;
+    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
+    let address = space.areas.iter().map(|area| area.address + AREA_BYTES).max().unwrap_or(AREAS);
+    map_areas(&mut calls, fd, space, address)?;
+    close(&mut calls, fd)?;
+    calls.end()
+}
+
+/// Gives a forked process, stopped at its beginning, areas of its own in the places of its parent's.
+pub fn fork(thread: &Stopped, parent: &Space, own: u64) -> io::Result<Space> {
+    let call = parent.translations.borrow().cache.system_call();
+    let mut calls = Calls::begin(thread, call)?;
+    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
+    let mut space = Space {
+        pool: Rc::clone(&parent.pool),
+        translations: Rc::clone(&parent.translations),
+        ranges: parent.ranges.clone(),
+        pages: super::fetch::Pages::default(),
+        areas: Vec::new(),
+    };
+    let bytes = AREAS_AT_ONCE * AREA_BYTES;
+    for first in parent.areas.iter().step_by(AREAS_AT_ONCE as usize) {
+        let offset = space.pool.reserve(bytes);
+        map(&mut calls, fd, first.address, bytes, offset, libc::PROT_READ | libc::PROT_WRITE, INSTEAD)?;
+        space.add_areas(first.address, offset, AREAS_AT_ONCE)?;
+    }
+    close(&mut calls, fd)?;
+    calls.end()?;
+    Ok(space)
+}
+
+/// Gives a process a code cache of its own, a copy of the one it shares with another.
+pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> {
+    let shared = Rc::clone(&space.translations);
+    let shared = shared.borrow();
+    let mut calls = Calls::begin(thread, shared.cache.system_call())?;
+    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
+    let memory = CodeMemory::new(&space.pool);
+    let places = shared.cache.zone_places();
+    let mut offsets = Vec::new();
+    for place in &places {
+        offsets.push(memory.add_zone(place.address)?.offset);
+    }
+    let table = shared.cache.table_place();
+    let new_table = memory.add_table(table.address)?;
+    for (from, bytes, zone) in shared.cache.written() {
+        let to = offsets[zone] + (from - places[zone].offset);
+        memory.copy_from(&shared.memory, from, to, bytes);
+    }
+    memory.copy_from(&shared.memory, table.offset, new_table.offset, TABLE_BYTES);
+    for (place, offset) in places.iter().zip(&offsets) {
+        let rights = libc::PROT_READ | libc::PROT_EXEC;
+        map(&mut calls, fd, place.address, ZONE_BYTES, *offset, rights, INSTEAD)?;
+    }
+    map(&mut calls, fd, table.address, TABLE_BYTES, new_table.offset, libc::PROT_READ, INSTEAD)?;
+    close(&mut calls, fd)?;
+    calls.end()?;
+    let cache = shared.cache.moved(&offsets, new_table.offset);
+    space.translations = Rc::new(RefCell::new(Translations { cache, memory }));
+    Ok(())
+}
+
+/// Adds a zone near `pc` to a code cache that is full. None of its processes may share it.
+pub fn more_zones(thread: &Stopped, space: &mut Space, own: u64, pc: u64) -> io::Result<()> {
+    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+    let lines: Vec<Line<'_>> = maps::lines(&text).collect();
+    let address = near(&lines, pc).ok_or_else(|| io::Error::other("no room for a larger code cache"))?;
+    let translations = &mut *space.translations.borrow_mut();
+    let mut calls = Calls::begin(thread, translations.cache.system_call())?;
+    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
+    let place = translations.memory.add_zone(address)?;
+    let rights = libc::PROT_READ | libc::PROT_EXEC;
+    map(&mut calls, fd, address, ZONE_BYTES, place.offset, rights, NEW)?;
+    close(&mut calls, fd)?;
+    translations.cache.add_zone(place, &translations.memory);
+    calls.end()
+}
+
+/// Where things go.
+struct Layout {
+    zones: Vec<u64>,
+    table: u64,
+}
+
+impl Layout {
+    fn of(lines: &[Line<'_>], entry: u64) -> Layout {
+        let code = |line: &&Line<'_>| line.executable() && line.file().is_some();
+        let mut zones: Vec<u64> = Vec::new();
+        let mut taken: Vec<(u64, u64)> = lines.iter().map(|line| (line.start, line.end)).collect();
+        let starts: Vec<u64> = lines.iter().filter(code).map(|line| line.start).chain([entry]).collect();
+        for start in starts {
+            if zones.iter().any(|zone| zone.abs_diff(start) < ROOM + ROOM / 2) {
+                continue;
+            }
+            if let Some(zone) = zone_for(lines, &taken, start) {
+                taken.push((zone, zone + ZONE_BYTES));
+                zones.push(zone);
+            }
+        }
+        let table = TABLES.into_iter().find(|table| free(&taken, *table, TABLE_BYTES));
+        Layout { zones, table: table.unwrap_or(TABLES[0]) }
+    }
+}
+
+fn free(taken: &[(u64, u64)], start: u64, bytes: u64) -> bool {
+    start >= 1 << 16 && taken.iter().all(|(from, to)| start + bytes <= *from || *to <= start)
+}
+
+/// A place for the zone of the code at `start`: above the shared libraries and below the stack, where the kernel puts
+/// nothing of its own accord; below the program, or far enough above it and its heap.
+fn zone_for(lines: &[Line<'_>], taken: &[(u64, u64)], start: u64) -> Option<u64> {
+    let stack = lines.iter().find(|line| line.name() == "[stack]");
+    let limit = getrlimit(Resource::RLIMIT_STACK).map_or(u64::MAX, |(soft, _)| soft);
+    let below_stack = stack.and_then(|stack| stack.end.checked_sub(limit.checked_add(STACK_ROOM)?));
+    let last = lines.iter().filter(|line| stack.is_some_and(|stack| line.end <= stack.start));
+    let last = last.map(|line| line.end).max().unwrap_or(0);
+    let above = last.next_multiple_of(MIB) + MIB;
+    let in_gap = below_stack.filter(|top| above + ZONE_BYTES <= *top && above.abs_diff(start) < ROOM).map(|_| above);
+    let below = start.checked_sub(ZONE_BYTES + 16 * MIB).map(|at| at & !(MIB - 1));
+    let choices = [in_gap, below.filter(|_| last.abs_diff(start) > ROOM), Some((start & !(MIB - 1)) + ROOM), start.checked_sub(ROOM)];
+    choices.into_iter().flatten().find(|at| free(taken, *at, ZONE_BYTES))
+}
+
+/// A free place within reach of `pc`.
+fn near(lines: &[Line<'_>], pc: u64) -> Option<u64> {
+    let taken: Vec<(u64, u64)> = lines.iter().map(|line| (line.start, line.end)).collect();
+    let base = pc & !(MIB - 1);
+    let steps = (1..12).map(|step| step * ZONE_BYTES.next_multiple_of(MIB) + ROOM / 2);
+    let choices = steps.flat_map(|step| [base.checked_sub(step), base.checked_add(step)]);
+    choices.flatten().find(|at| free(&taken, *at, ZONE_BYTES))
+}
+
+/// Whether a process uses the pool's memory at this address: for messages.
+pub fn describe(pid: Pid) -> String {
+    fs::read_link(format!("/proc/{pid}/exe")).map_or_else(|_| "?".into(), |path| path.display().to_string())
+}

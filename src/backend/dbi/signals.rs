@@ -1,0 +1,90 @@
+//! What a signal means to a program, and whether it is about the instruction it stands at.
+
+use std::fs;
+use std::io;
+
+use nix::libc::{self, user_regs_struct};
+
+use crate::sys::Pid;
+use crate::sys::ptrace::{Stopped, signal_address};
+
+/// What becomes of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// A handler of the program's.
+    Caught,
+    /// It ends the program.
+    Fatal,
+    /// It is ignored, or stops the program for a while.
+    Harmless,
+}
+
+/// Signals that do nothing, or stop, where no handler is set (signal(7)).
+const HARMLESS: [i32; 8] = [
+    libc::SIGCHLD,
+    libc::SIGURG,
+    libc::SIGWINCH,
+    libc::SIGCONT,
+    libc::SIGSTOP,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// Signals that an instruction can raise.
+const FAULTS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
+
+/// Whether the kernel raised it because of the instruction that the thread stands at (sigaction(2), `si_code`).
+fn is_fault(info: &libc::siginfo_t) -> bool {
+    FAULTS.contains(&info.si_signo) && info.si_code > 0
+}
+
+/// What becomes of `signal` in a process, as /proc tells (proc_pid_status(5)).
+pub fn disposition(process: Pid, stopped: &Stopped, signal: i32) -> io::Result<Disposition> {
+    let status = fs::read_to_string(format!("/proc/{}/status", stopped.tid()))?;
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let bits = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+        bits.ok_or_else(|| io::Error::other(format!("no {name} for process {process}")))
+    };
+    let bit = 1u64 << (signal - 1);
+    if set("SigCgt:")? & bit != 0 {
+        // A fault whose signal is held back ends the program, handler or not.
+        let held = set("SigBlk:")? & bit != 0;
+        let fatal = held && is_fault(&stopped.signal_info()?);
+        return Ok(if fatal { Disposition::Fatal } else { Disposition::Caught });
+    }
+    let ignored = set("SigIgn:")? & bit != 0;
+    if (ignored && !is_fault(&stopped.signal_info()?)) || HARMLESS.contains(&signal) {
+        return Ok(Disposition::Harmless);
+    }
+    Ok(Disposition::Fatal)
+}
+
+/// Whether the address that goes with the signal is that of the instruction, `rip`.
+pub fn address_is_code(stopped: &Stopped, rip: u64) -> io::Result<bool> {
+    let info = stopped.signal_info()?;
+    if !is_fault(&info) {
+        return Ok(false);
+    }
+    Ok(matches!(info.si_signo, libc::SIGILL | libc::SIGFPE | libc::SIGTRAP) && signal_address(&info) == rip)
+}
+
+/// The address that a fault is about; none for signals that are no faults.
+pub fn fault_address(stopped: &Stopped) -> io::Result<Option<u64>> {
+    let info = stopped.signal_info()?;
+    Ok(is_fault(&info).then(|| signal_address(&info)))
+}
+
+/// Whether a stop after a single step is at the first instruction of a handler: kernel/signal.c (signal_setup_done) reports
+/// it by ptrace_notify(SIGTRAP), whose code is the signal's number.
+pub fn is_handler_entry(stopped: &Stopped) -> io::Result<bool> {
+    Ok(stopped.signal_code()? == libc::SIGTRAP)
+}
+
+/// Whether the kernel will make the system call again that the signal has interrupted (linux/errno.h, ERESTARTSYS and
+/// its like).
+pub fn restarts(registers: &user_regs_struct) -> bool {
+    const RESTARTS: [i64; 4] = [-512, -513, -514, -516];
+    (registers.orig_rax as i64) >= 0 && RESTARTS.contains(&(registers.rax as i64))
+}

@@ -1,0 +1,130 @@
+//! One address space of the tree: its code cache, the areas of its threads, and what it may execute.
+//!
+//! Threads share it, and so does a process between vfork and exec. A forked process has one of its own, which shares the
+//! code cache with its parent's until one of the two maps other code.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use super::fetch::{Code, Pages};
+use super::memory::{CodeMemory, Pool};
+use super::ranges::Ranges;
+use crate::dbi::cache::{Cache, Manner, NoTranslation, Stand};
+use crate::dbi::layout::{AREA_BYTES, COUNTERS, slot};
+use crate::sys::Pid;
+use crate::sys::ptrace::Stopped;
+use crate::sys::shared::Window;
+
+/// Areas that are mapped at a time: one for the first thread, and some for those that follow.
+pub const AREAS_AT_ONCE: u64 = 8;
+
+/// A code cache and the memory it is in.
+pub struct Translations {
+    /// What is where.
+    pub cache: Cache,
+    /// The memory.
+    pub memory: CodeMemory,
+}
+
+/// The area of one thread.
+pub struct Area {
+    /// Its address in the program: the thread's gs base.
+    pub address: u64,
+    /// Its offset in the pool.
+    pub offset: u64,
+    /// Its slots.
+    pub slots: Window,
+    /// The process whose counts are in it.
+    pub owner: Option<Pid>,
+    /// Whether a thread uses it.
+    pub used: bool,
+}
+
+/// An address space.
+pub struct Space {
+    /// Where its memory comes from.
+    pub pool: Rc<Pool>,
+    /// Its code cache, shared with forked copies.
+    pub translations: Rc<RefCell<Translations>>,
+    /// What it may execute.
+    pub ranges: Ranges,
+    /// Code read before.
+    pub pages: Pages,
+    /// Areas of its threads, in use or free.
+    pub areas: Vec<Area>,
+}
+
+impl Space {
+    /// The address of the translation of `pc`.
+    pub fn translate(
+        &mut self,
+        thread: &Stopped,
+        pc: u64,
+        how: How,
+        manner: &Manner,
+    ) -> Result<u64, NoTranslation> {
+        let Translations { cache, memory } = &mut *self.translations.borrow_mut();
+        let mut code = Code { thread, ranges: &self.ranges, pages: &mut self.pages, buffer: Vec::new() };
+        match how {
+            How::Direct => cache.translate(pc, false, &mut code, memory, manner),
+            How::Indirect => cache.translate(pc, true, &mut code, memory, manner),
+            How::Again => cache.translate_again(pc, &mut code, memory, manner),
+        }
+    }
+
+    /// What it means that a thread stands at `address`; none if that is no translated code.
+    pub fn stand(&self, address: u64, area: usize) -> Option<Stand> {
+        let reason = self.areas[area].slots.load_u64(slot::REASON.into()) as u32;
+        self.translations.borrow().cache.stand(address, reason)
+    }
+
+    /// Whether an address is in translated code.
+    pub fn is_translated(&self, address: u64) -> bool {
+        self.translations.borrow().cache.contains(address)
+    }
+
+    /// Adds mapped areas, from `address` in the program and `offset` in the pool on.
+    pub fn add_areas(&mut self, address: u64, offset: u64, count: u64) -> io::Result<()> {
+        for number in 0..count {
+            let offset = offset + number * AREA_BYTES;
+            let slots = self.pool.shared().window(offset, COUNTERS.into())?;
+            slots.write(slot::PATH.into(), self.pool.path());
+            let address = address + number * AREA_BYTES;
+            self.areas.push(Area { address, offset, slots, owner: None, used: false });
+        }
+        Ok(())
+    }
+
+    /// A free area; for a process other than that whose counts are in it only if `harvested` has taken these.
+    pub fn free_area(&self, process: Pid) -> Option<usize> {
+        let free = |area: &Area| !area.used && area.owner.is_none_or(|owner| owner == process);
+        self.areas.iter().position(free)
+    }
+
+    /// Memory that is ours in the program: start and end of each piece.
+    pub fn hidden(&self) -> Vec<(u64, u64)> {
+        let areas = self.areas.iter().map(|area| (area.address, area.address + AREA_BYTES));
+        let translations = self.translations.borrow();
+        translations.cache.places().chain(areas).collect()
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        for area in &self.areas {
+            self.pool.shared().discard(area.offset, AREA_BYTES);
+        }
+    }
+}
+
+/// How a thread came to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// By an exit, or by our putting it there.
+    Direct,
+    /// By an indirect branch.
+    Indirect,
+    /// By a unit that has found its code changed.
+    Again,
+}

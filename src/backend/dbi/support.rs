@@ -1,0 +1,89 @@
+//! What the engine does not support, and what it shows in the place of what would betray it.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::libc::{self, user_regs_struct};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::sys::Pid;
+
+/// Something that programs do and the engine cannot follow.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{program}` {why}, which `dbi` does not support; use `--backend cachegrind` or `--backend step`")]
+pub struct Unsupported {
+    /// The program.
+    pub program: String,
+    /// What it does, as a verb phrase.
+    pub why: &'static str,
+}
+
+/// Why a file cannot be counted when it is executed; none where it can, or is no file that is executed itself.
+pub fn refused_file(path: &Path) -> Option<&'static str> {
+    let mut head = [0; 20];
+    let mut file = fs::File::open(path).ok()?;
+    file.read_exact(&mut head).ok()?;
+    if head[..4] != *b"\x7fELF" {
+        return None;
+    }
+    const X86_64: u8 = 62;
+    if head[4] != 2 || head[18] != X86_64 {
+        return Some("is no 64-bit x86 program");
+    }
+    let metadata = file.metadata().ok()?;
+    let ours = nix::unistd::geteuid().as_raw();
+    let other_user = metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != ours;
+    other_user.then_some("runs as another user (set-uid)")
+}
+
+/// Why the program that a process has just executed cannot be counted.
+pub fn refused_program(pid: Pid) -> Option<&'static str> {
+    refused_file(Path::new(&format!("/proc/{pid}/exe")))
+}
+
+/// Why a reported system call cannot be allowed.
+pub fn refused_call(number: libc::c_long, registers: &user_regs_struct) -> Option<&'static str> {
+    const X32: u64 = 0x4000_0000;
+    const ADDR_LIMITS: u64 = 0x0800_0000;
+    /// sys/personality.h
+    const READ_IMPLIES_EXEC: u64 = 0x0040_0000;
+    const ASK: u64 = 0xffff_ffff;
+    match number {
+        libc::SYS_ptrace => Some("traces another program (ptrace)"),
+        libc::SYS_arch_prctl => Some("sets the segment register gs"),
+        libc::SYS_personality if registers.rdi & ASK != ASK && registers.rdi & (READ_IMPLIES_EXEC | ADDR_LIMITS) != 0 => {
+            Some("makes all readable memory executable (personality)")
+        }
+        libc::SYS_shmat => Some("executes System V shared memory"),
+        _ if registers.orig_rax & X32 != 0 => Some("makes x32 system calls"),
+        _ => None,
+    }
+}
+
+/// The process whose maps a path shows, as seen by a thread; none for other paths.
+pub fn shows_maps(path: &[u8], process: Pid, thread: Pid) -> Option<Pid> {
+    let text = std::str::from_utf8(path).ok()?;
+    let rest = text.strip_prefix("/proc/")?;
+    let owner = rest.strip_suffix("/maps")?;
+    match owner {
+        "self" | "thread-self" => Some(process),
+        _ => {
+            let number = owner.split('/').next()?.parse().ok()?;
+            Some(if number == thread.as_raw() { process } else { Pid::from_raw(number) })
+        }
+    }
+}
+
+/// A file of these contents, and the NUL-terminated path by which another process can open it while it is ours.
+pub fn lend(text: &str) -> io::Result<(fs::File, Vec<u8>)> {
+    let name = CString::from(c"maps");
+    let file: OwnedFd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC)?;
+    let mut file = fs::File::from(file);
+    file.write_all(text.as_bytes())?;
+    let path = format!("/proc/{}/fd/{}\0", std::process::id(), file.as_raw_fd());
+    Ok((file, path.into_bytes()))
+}

@@ -1,0 +1,786 @@
+//! The code cache of one address space: which original addresses are translated, where, and how the pieces are linked.
+//!
+//! Pure but for [`Memory`], through which code is written into memory that the program executes at the same time. So
+//! what is written is always whole before anything leads to it: first the code, then the displacements of exits, then
+//! the entries of the table.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::assemble::{Code, relative};
+use super::decode::Kind;
+use super::emit::{Between, Common, Emitted, Exit, ExitKind, Mark, Pc, Site, prologue, spilled};
+use super::layout::{COLD_START, INDIRECT, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
+use super::plan::{CountAt, Limits, NoUnit, Plan, Source};
+
+/// Memory that a program executes while we write it.
+pub trait Memory {
+    /// Writes bytes that nothing leads to yet.
+    fn write(&self, offset: u64, bytes: &[u8]);
+    /// Stores four bytes at once, behind everything written before.
+    fn store_u32(&self, offset: u64, value: u32);
+    /// Stores eight bytes at once, behind everything written before.
+    fn store_u64(&self, offset: u64, value: u64);
+    /// Reads eight bytes.
+    fn load_u64(&self, offset: u64) -> u64;
+}
+
+/// A map from addresses: their bits are mixed by one multiplication (Fibonacci hashing, Knuth volume 3, 6.4).
+pub type AddressMap<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
+
+/// The hasher of [`AddressMap`].
+#[derive(Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+}
+
+/// A translated unit, as far as it must be remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    /// Original address of its first instruction.
+    pub pc: u64,
+    /// Where its original bytes are kept, and how many they are.
+    bytes_at: u32,
+    /// Number of original bytes.
+    pub bytes: u16,
+    /// Number of instructions.
+    pub instructions: u16,
+    hot: u32,
+    cold: u32,
+    body: u16,
+    count_at: u16,
+    zone: u8,
+    /// Offset of its entry for indirect branches in the zone; 0 if it has none.
+    prologue: u32,
+    flags_dead: bool,
+    /// Whether it looks at its original bytes at each entry.
+    checked: bool,
+    /// Whether it belongs to a marker: its instructions count nowhere.
+    pub marker: bool,
+    request: bool,
+    /// Its counter, the first of its exits, and how many those are.
+    pub counter: u32,
+    first_exit: u32,
+    exits: u16,
+}
+
+/// Where in a prologue the upper half of its address is, see [`prologue`].
+const HIGH_IF_DEAD: u64 = 8 + 6 + 2 + 5 + 8;
+const HIGH_IF_LIVE: u64 = 8 + 6 + 2 + 5 + 8 + 2;
+
+/// The upper half of no address that can be executed, nor the negative of one.
+const NO_HIGH_HALF: u32 = 0x4000_0000;
+
+/// [`Unit::count_at`] for [`CountAt::Entry`].
+const AT_ENTRY: u16 = u16::MAX;
+
+/// Exits a unit may have besides those of its branches.
+const NONE: u32 = u32::MAX;
+
+/// A piece of memory near some of the program's code, for its translations.
+#[derive(Clone, Debug)]
+struct Zone {
+    /// Address in the program.
+    base: u64,
+    /// Offset in the shared memory.
+    offset: u64,
+    hot: u32,
+    cold: u32,
+    common: Common,
+    /// Who owns the hot and the cold code from an offset on.
+    hot_owners: Vec<(u32, Owner)>,
+    cold_owners: Vec<(u32, Owner)>,
+}
+
+/// Whose code it is.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Unit(u32),
+    /// On its way to the unit for [`slot::TARGET`](super::layout::slot::TARGET), rcx in its slot.
+    Lookup,
+    /// On its way to this original address.
+    Way(u64),
+}
+
+/// Where a thread stands that was stopped in translated code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stand {
+    /// In a unit.
+    Unit {
+        /// Which.
+        unit: u32,
+        /// What its state means.
+        mark: Mark,
+    },
+    /// On its way between units.
+    Between(Between),
+}
+
+/// Why a cache cannot take more code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// A zone has no room.
+    #[error("the code cache is full")]
+    Zone,
+    /// No counters are left.
+    #[error("all counters are in use")]
+    Counters,
+}
+
+/// Why there is no translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTranslation {
+    /// There is nothing to translate, or it cannot be.
+    #[error(transparent)]
+    Unit(#[from] NoUnit),
+    /// There is no room: the cache must be emptied.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+/// What a program's code is like at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// Whether it may change without our being told.
+    pub volatile: bool,
+}
+
+/// Original code, and what is known about it.
+pub trait Program: Source {
+    /// What the memory at `pc` is like.
+    fn ground(&self, pc: u64) -> Ground;
+}
+
+/// How to translate.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Tells code of a marker.
+    pub marker: fn(&[u8]) -> bool,
+    /// Length of the client request that code begins with, where these are wanted.
+    pub request: fn(&[u8]) -> Option<u8>,
+    /// Units that one stop may translate ahead.
+    pub budget: usize,
+}
+
+/// Work on one address that is to be translated.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    pc: u64,
+    indirect: bool,
+}
+
+/// The code cache.
+#[derive(Debug)]
+pub struct Cache {
+    zones: Vec<Zone>,
+    table: u32,
+    table_offset: u64,
+    units: Vec<Unit>,
+    exits: Vec<Exit>,
+    /// The next exit that waits for the same target, by exit.
+    waiting_next: Vec<u32>,
+    /// The first exit that waits for a target.
+    waiting: AddressMap<u32>,
+    index: AddressMap<u32>,
+    kept: Vec<u8>,
+    counters: u32,
+    plan: Plan,
+    emitted: Emitted,
+    queue: Vec<Wanted>,
+}
+
+/// A place for a zone: its address in the program and its offset in the shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Address in the program.
+    pub address: u64,
+    /// Offset in the shared memory.
+    pub offset: u64,
+}
+
+impl Cache {
+    /// An empty cache in these zones, with its table at `table`, which is below 2 GiB.
+    pub fn new(zones: &[Place], table: Place, memory: &impl Memory) -> Cache {
+        let zones: Vec<Zone> = zones.iter().map(|place| Zone::new(*place, memory)).collect();
+        let cache = Cache {
+            table: table.address as u32,
+            table_offset: table.offset,
+            units: Vec::new(),
+            exits: Vec::new(),
+            waiting_next: Vec::new(),
+            waiting: AddressMap::default(),
+            index: AddressMap::default(),
+            kept: Vec::new(),
+            counters: 0,
+            plan: Plan::default(),
+            emitted: Emitted::default(),
+            queue: Vec::new(),
+            zones,
+        };
+        let miss = cache.zones[0].common.miss.to_le_bytes();
+        memory.write(table.offset, &miss.repeat(TABLE_ENTRIES));
+        cache
+    }
+
+    /// The `syscall` instruction that can be used for calls made for us.
+    pub fn system_call(&self) -> u64 {
+        self.zones[0].common.call
+    }
+
+    /// The units.
+    pub fn units(&self) -> &[Unit] {
+        &self.units
+    }
+
+    /// The exits of a unit that are counted by themselves: their counters, and the instructions complete there.
+    pub fn counted_exits(&self, unit: &Unit) -> impl Iterator<Item = (u32, u16)> {
+        let first = unit.first_exit as usize;
+        let exits = self.exits.get(first..first + usize::from(unit.exits)).unwrap_or_default();
+        exits.iter().filter_map(|exit| Some((exit.counter?, exit.done)))
+    }
+
+    /// Counters in use.
+    pub fn counters(&self) -> u32 {
+        self.counters
+    }
+
+    /// The original bytes of a unit.
+    pub fn bytes_of(&self, unit: &Unit) -> &[u8] {
+        let start = unit.bytes_at as usize;
+        self.kept.get(start..start + usize::from(unit.bytes)).unwrap_or_default()
+    }
+
+    /// The exit that a thread's reason names.
+    pub fn exit(&self, reason: u32) -> Option<Exit> {
+        self.exits.get(reason.checked_sub(1)? as usize).copied()
+    }
+
+    /// The unit at `pc`, if it is translated.
+    pub fn unit_at(&self, pc: u64) -> Option<&Unit> {
+        self.units.get(*self.index.get(&pc)? as usize)
+    }
+
+    /// Whether an address is in the cache.
+    pub fn contains(&self, address: u64) -> bool {
+        self.zone_of(address).is_some()
+    }
+
+    /// Memory that the cache occupies in the program: start and end.
+    pub fn places(&self) -> impl Iterator<Item = (u64, u64)> {
+        let table = u64::from(self.table);
+        let zones = self.zones.iter().map(|zone| (zone.base, zone.base + ZONE_BYTES));
+        zones.chain([(table, table + super::layout::TABLE_BYTES)])
+    }
+
+    fn zone_of(&self, address: u64) -> Option<usize> {
+        self.zones.iter().position(|zone| address.wrapping_sub(zone.base) < ZONE_BYTES)
+    }
+
+    fn body(&self, unit: &Unit) -> u64 {
+        self.zones[usize::from(unit.zone)].base + u64::from(unit.hot) + u64::from(unit.body)
+    }
+
+    /// The translation of `pc`, made if it is not there, and of what follows from it. `indirect`: an indirect branch
+    /// led there, and shall find it by itself from now on.
+    pub fn translate(
+        &mut self,
+        pc: u64,
+        indirect: bool,
+        program: &mut impl Program,
+        memory: &impl Memory,
+        manner: &Manner,
+    ) -> Result<u64, NoTranslation> {
+        let first = self.one(Wanted { pc, indirect }, program, memory, manner)?;
+        let mut next = 0;
+        while next < self.queue.len() && next < manner.budget {
+            let wanted = self.queue[next];
+            next += 1;
+            if self.index.contains_key(&wanted.pc) {
+                continue;
+            }
+            // What cannot be translated ahead is met again when it is reached.
+            let _ = self.one(wanted, program, memory, manner);
+        }
+        self.queue.clear();
+        Ok(first)
+    }
+
+    /// The same for a unit whose code has changed.
+    pub fn translate_again(
+        &mut self,
+        pc: u64,
+        program: &mut impl Program,
+        memory: &impl Memory,
+        manner: &Manner,
+    ) -> Result<u64, NoTranslation> {
+        let before = self.index.remove(&pc);
+        let indirect = before.is_some_and(|unit| self.units[unit as usize].prologue != 0);
+        self.translate(pc, indirect, program, memory, manner)
+    }
+
+    /// Makes exit `reason` lead to `address`, which is a unit's body, if it reaches.
+    pub fn link(&mut self, reason: u32, address: u64, memory: &impl Memory) {
+        if let Some(exit) = self.exit(reason) {
+            self.link_exit(&exit, address, memory);
+        }
+    }
+
+    fn link_exit(&mut self, exit: &Exit, address: u64, memory: &impl Memory) {
+        let Some(zone) = self.zone_of(exit.patch) else { return };
+        let to = match reaches(exit.patch, address) {
+            true => Some(address),
+            false => self.hop(zone, address, Owner::Way(exit.target), memory),
+        };
+        if let Some(distance) = to.and_then(|to| relative(exit.patch + 4, to)) {
+            let zone = &self.zones[zone];
+            memory.store_u32(exit.patch - zone.base + zone.offset, distance as u32);
+        }
+    }
+
+    /// Cold code in a zone that jumps to an address anywhere.
+    fn hop(&mut self, zone: usize, address: u64, owner: Owner, memory: &impl Memory) -> Option<u64> {
+        // jmp qword [rip + 0]; the address
+        let mut code = Code::default();
+        code.raw(&[0xff, 0x25, 0, 0, 0, 0]);
+        code.raw(&address.to_le_bytes());
+        self.zones[zone].add_cold(&code.bytes, owner, memory)
+    }
+
+    fn one(
+        &mut self,
+        wanted: Wanted,
+        program: &mut impl Program,
+        memory: &impl Memory,
+        manner: &Manner,
+    ) -> Result<u64, NoTranslation> {
+        if let Some(index) = self.index.get(&wanted.pc).copied() {
+            let unit = self.units[index as usize];
+            if wanted.indirect && unit.prologue == 0 {
+                self.add_prologue(index, memory)?;
+            }
+            return Ok(self.body(&unit));
+        }
+        let mut plan = std::mem::take(&mut self.plan);
+        let made = self.make(&mut plan, wanted, program, memory, manner);
+        self.plan = plan;
+        made
+    }
+
+    fn make(
+        &mut self,
+        plan: &mut Plan,
+        wanted: Wanted,
+        program: &mut impl Program,
+        memory: &impl Memory,
+        manner: &Manner,
+    ) -> Result<u64, NoTranslation> {
+        let volatile = program.ground(wanted.pc).volatile;
+        let request = (manner.request)(program.code(wanted.pc, 32));
+        if let Some(length) = request {
+            plan.again(wanted.pc, &program.code(wanted.pc, usize::from(length)).to_vec(), 0, CountAt::Entry, false);
+            plan.marker = true;
+        } else {
+            let known = |pc| self.index.contains_key(&pc);
+            let limits = Limits { through_branches: !volatile, known: &known, marker: manner.marker };
+            plan.make(wanted.pc, program, &limits)?;
+        }
+        let index = self.emit(plan, wanted.indirect, volatile, request.is_some(), memory)?;
+        self.follow(plan);
+        Ok(self.body(&self.units[index as usize]))
+    }
+
+    /// Queues what comes after a unit.
+    fn follow(&mut self, plan: &Plan) {
+        for exit in &self.emitted.exits {
+            if exit.kind == ExitKind::Link && !self.index.contains_key(&exit.target) {
+                self.queue.push(Wanted { pc: exit.target, indirect: false });
+            }
+        }
+        if let Some(Kind::Call { .. } | Kind::CallTo) = plan.insts.last().map(|last| last.inst.kind) {
+            self.queue.push(Wanted { pc: plan.end(), indirect: true });
+        }
+    }
+
+    /// The nearest zone to a piece of code.
+    fn nearest(&self, pc: u64) -> usize {
+        let distance = |zone: &Zone| zone.base.abs_diff(pc);
+        let nearest = self.zones.iter().enumerate().min_by_key(|(_, zone)| distance(zone));
+        nearest.map_or(0, |(index, _)| index)
+    }
+
+    fn emit(
+        &mut self,
+        plan: &Plan,
+        indirect: bool,
+        checked: bool,
+        request: bool,
+        memory: &impl Memory,
+    ) -> Result<u32, Full> {
+        let zone = self.nearest(plan.pc);
+        let otherwise = indirect.then(|| self.bucket_head(zone, plan.pc, memory)).transpose()?;
+        let site = self.site(zone, plan, otherwise, checked, request);
+        let mut emitted = std::mem::take(&mut self.emitted);
+        let base = self.zones[zone].base;
+        emitted.make(plan, &site, |_, target| {
+            let unit = self.units.get(*self.index.get(&target)? as usize)?;
+            Some(self.body(unit)).filter(|to| reaches(base, *to))
+        });
+        let added = self.add(plan, zone, &site, &emitted, memory);
+        self.emitted = emitted;
+        let index = added?;
+        self.settle(index, memory);
+        if indirect {
+            let start = site.hot;
+            self.enter_table(plan.pc, start, memory);
+        }
+        Ok(index)
+    }
+
+    fn site(&self, zone: usize, plan: &Plan, otherwise: Option<u64>, checked: bool, request: bool) -> Site {
+        let zone = &self.zones[zone];
+        Site {
+            hot: zone.base + u64::from(zone.hot),
+            cold: zone.base + u64::from(zone.cold),
+            table: self.table,
+            leave: zone.common.leave,
+            counter: self.counters,
+            first_exit: self.exits.len() as u32,
+            otherwise,
+            checked,
+            request: request.then(|| plan.end()),
+        }
+    }
+
+    /// Writes a unit and remembers it.
+    fn add(&mut self, plan: &Plan, zone_index: usize, site: &Site, emitted: &Emitted, memory: &impl Memory) -> Result<u32, Full> {
+        let index = self.units.len() as u32;
+        let zone = &mut self.zones[zone_index];
+        if self.counters + emitted.counters > MOST_COUNTERS {
+            return Err(Full::Counters);
+        }
+        let cold = zone.cold;
+        let hot = zone.hot;
+        zone.room(emitted)?;
+        if !emitted.cold.bytes.is_empty() {
+            zone.add_cold(&emitted.cold.bytes, Owner::Unit(index), memory);
+        }
+        memory.write(zone.offset + u64::from(hot), &emitted.hot.bytes);
+        zone.hot_owners.push((hot, Owner::Unit(index)));
+        zone.hot += emitted.hot.offset();
+        let count_at = match plan.count_at {
+            Some(CountAt::Free(at)) => at as u16,
+            Some(CountAt::Entry) | None => AT_ENTRY,
+        };
+        self.units.push(Unit {
+            pc: plan.pc,
+            bytes_at: self.kept.len() as u32,
+            bytes: plan.bytes.len() as u16,
+            instructions: plan.insts.len() as u16,
+            hot,
+            cold,
+            body: emitted.body as u16,
+            count_at,
+            zone: zone_index as u8,
+            prologue: if site.otherwise.is_some() { hot } else { 0 },
+            flags_dead: plan.flags_dead,
+            checked: site.checked,
+            marker: plan.marker,
+            request: site.request.is_some(),
+            counter: site.counter,
+            first_exit: site.first_exit,
+            exits: emitted.exits.len() as u16,
+        });
+        self.kept.extend_from_slice(&plan.bytes);
+        self.counters += emitted.counters;
+        Ok(index)
+    }
+
+    /// Links a new unit: its exits wait for their targets, and those that waited for it have an end.
+    fn settle(&mut self, index: u32, memory: &impl Memory) {
+        let unit = self.units[index as usize];
+        self.index.insert(unit.pc, index);
+        for at in 0..self.emitted.exits.len() {
+            let exit = self.emitted.exits[at];
+            let number = self.exits.len() as u32;
+            self.exits.push(exit);
+            let waits = exit.kind == ExitKind::Link && !exit.born_linked;
+            let next = if waits { self.waiting.insert(exit.target, number).unwrap_or(NONE) } else { NONE };
+            self.waiting_next.push(next);
+        }
+        let body = self.body(&unit);
+        let mut next = self.waiting.remove(&unit.pc).unwrap_or(NONE);
+        while next != NONE {
+            let exit = self.exits[next as usize];
+            self.link_exit(&exit, body, memory);
+            next = self.waiting_next[next as usize];
+        }
+    }
+
+    fn table_entry(&self, pc: u64) -> u64 {
+        self.table_offset + 8 * (pc & 0xffff)
+    }
+
+    /// Where an indirect branch to an address like `pc` goes now, as an address that `zone` reaches.
+    fn bucket_head(&mut self, zone: usize, pc: u64, memory: &impl Memory) -> Result<u64, Full> {
+        let head = memory.load_u64(self.table_entry(pc));
+        if reaches(self.zones[zone].base, head) {
+            return Ok(head);
+        }
+        self.hop(zone, head, Owner::Lookup, memory).ok_or(Full::Zone)
+    }
+
+    fn enter_table(&self, pc: u64, prologue: u64, memory: &impl Memory) {
+        memory.store_u64(self.table_entry(pc), prologue);
+    }
+
+    /// Gives a unit an entry for indirect branches.
+    fn add_prologue(&mut self, index: u32, memory: &impl Memory) -> Result<(), Full> {
+        let unit = self.units[index as usize];
+        let zone = usize::from(unit.zone);
+        let otherwise = self.bucket_head(zone, unit.pc, memory)?;
+        let mut code = Code::default();
+        code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
+        prologue(&mut code, unit.pc, unit.flags_dead, otherwise);
+        code.jump(self.body(&unit));
+        let start = self.zones[zone].add_cold(&code.bytes, Owner::Lookup, memory).ok_or(Full::Zone)?;
+        self.units[index as usize].prologue = (start - self.zones[zone].base) as u32;
+        self.enter_table(unit.pc, start, memory);
+        Ok(())
+    }
+
+    /// Where a thread stands whose instruction pointer is `address`, in the cache, and whose reason to leave is `reason`.
+    pub fn stand(&self, address: u64, reason: u32) -> Option<Stand> {
+        let zone = &self.zones[self.zone_of(address)?];
+        if let Some(between) = zone.common.between(address, reason) {
+            return Some(Stand::Between(between));
+        }
+        match zone.owner(address)? {
+            Owner::Unit(unit) => {
+                let mark = self.emit_again(unit)?.mark_at(address)?;
+                Some(Stand::Unit { unit, mark })
+            }
+            Owner::Lookup => Some(Stand::Between(Between { restore: spilled::RCX, indirect: true, answered: false })),
+            Owner::Way(target) => Some(Stand::Unit { unit: NONE, mark: Mark {
+                at: 0, pc: Pc::At(target), done: 0, counted: true, restore: 0, base: 0,
+            } }),
+        }
+    }
+
+    /// A unit as it was made, to learn what the places in its code mean.
+    fn emit_again(&self, index: u32) -> Option<Emitted> {
+        let unit = self.units.get(index as usize)?;
+        let zone = self.zones.get(usize::from(unit.zone))?;
+        let mut plan = Plan::default();
+        let count_at = match unit.count_at {
+            AT_ENTRY => CountAt::Entry,
+            at => CountAt::Free(usize::from(at)),
+        };
+        plan.again(unit.pc, self.bytes_of(unit), unit.instructions, count_at, unit.flags_dead);
+        let site = Site {
+            hot: zone.base + u64::from(unit.hot),
+            cold: zone.base + u64::from(unit.cold),
+            table: self.table,
+            leave: zone.common.leave,
+            counter: unit.counter,
+            first_exit: unit.first_exit,
+            otherwise: (unit.body > 0).then_some(zone.common.miss),
+            checked: unit.checked,
+            request: unit.request.then(|| plan.end()),
+        };
+        let mut emitted = Emitted::default();
+        emitted.make(&plan, &site, |at, _| {
+            let exit = self.exits.get(unit.first_exit as usize + at)?;
+            exit.born_linked.then_some(zone.base)
+        });
+        Some(emitted)
+    }
+
+    /// How a unit's translation looks, for people who look for a mistake.
+    pub fn describe(&self, index: u32) -> Option<Emitted> {
+        self.emit_again(index)
+    }
+
+    /// Changes the number of the system call by which code leaves.
+    pub fn set_magic(&self, number: u32, memory: &impl Memory) {
+        for zone in &self.zones {
+            memory.store_u32(zone.common.number - zone.base + zone.offset, number);
+        }
+    }
+
+    /// A copy of this cache for memory that holds a copy of its code at `offset_of` each of its places.
+    pub fn moved(&self, zones: &[u64], table: u64) -> Cache {
+        let mut copy = Cache {
+            zones: self.zones.clone(),
+            table: self.table,
+            table_offset: table,
+            units: self.units.clone(),
+            exits: self.exits.clone(),
+            waiting_next: self.waiting_next.clone(),
+            waiting: self.waiting.clone(),
+            index: self.index.clone(),
+            kept: self.kept.clone(),
+            counters: self.counters,
+            plan: Plan::default(),
+            emitted: Emitted::default(),
+            queue: Vec::new(),
+        };
+        for (zone, offset) in copy.zones.iter_mut().zip(zones) {
+            zone.offset = *offset;
+        }
+        copy
+    }
+
+    /// The stretches of shared memory that hold code: offset, length and zone of each.
+    pub fn written(&self) -> Vec<(u64, u64, usize)> {
+        let mut all = Vec::new();
+        for (number, zone) in self.zones.iter().enumerate() {
+            all.push((zone.offset, u64::from(zone.hot), number));
+            let cold = u64::from(zone.cold - COLD_START);
+            all.push((zone.offset + u64::from(COLD_START), cold, number));
+        }
+        all
+    }
+
+    /// Where its zones are.
+    pub fn zone_places(&self) -> Vec<Place> {
+        let place = |zone: &Zone| Place { address: zone.base, offset: zone.offset };
+        self.zones.iter().map(place).collect()
+    }
+
+    /// Where its table is.
+    pub fn table_place(&self) -> Place {
+        Place { address: self.table.into(), offset: self.table_offset }
+    }
+
+    /// Goes on in a new zone.
+    pub fn add_zone(&mut self, place: Place, memory: &impl Memory) {
+        self.zones.push(Zone::new(place, memory));
+    }
+
+    /// Forgets the translations of what begins in `start..end`, whose code is no longer what it was: nothing leads to
+    /// them any more. A thread that is inside one leaves by its end.
+    pub fn drop_range(&mut self, start: u64, end: u64, memory: &impl Memory) -> Result<(), Full> {
+        let inside = |pc: u64| start <= pc && pc < end;
+        for index in 0..self.units.len() {
+            let unit = self.units[index];
+            if inside(unit.pc) && self.index.get(&unit.pc) == Some(&(index as u32)) {
+                self.index.remove(&unit.pc);
+                self.disable_prologue(&unit, memory);
+            }
+        }
+        for number in 0..self.exits.len() {
+            let exit = self.exits[number];
+            if exit.kind == ExitKind::Link && inside(exit.target) {
+                self.unlink(number as u32, memory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something that begins in `start..end` is translated that does not look at its code itself.
+    pub fn relies_on(&self, start: u64, end: u64) -> impl Iterator<Item = &Unit> {
+        let current = self.index.values().map(|index| &self.units[*index as usize]);
+        current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked)
+    }
+
+    /// Makes an exit leave the cache again.
+    fn unlink(&mut self, number: u32, memory: &impl Memory) -> Result<(), Full> {
+        let exit = self.exits[number as usize];
+        let Some(zone) = self.zone_of(exit.patch) else { return Ok(()) };
+        let mut code = Code::default();
+        code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
+        code.store_value(super::layout::slot::REASON, number + 1);
+        code.jump(self.zones[zone].common.leave);
+        let owner = Owner::Way(exit.target);
+        let leave = self.zones[zone].add_cold(&code.bytes, owner, memory).ok_or(Full::Zone)?;
+        self.link_exit(&exit, leave, memory);
+        let next = self.waiting.insert(exit.target, number).unwrap_or(NONE);
+        if next != number {
+            self.waiting_next[number as usize] = next;
+        }
+        Ok(())
+    }
+
+    /// Makes a unit's entry for indirect branches never fit: no address has this upper half.
+    fn disable_prologue(&self, unit: &Unit, memory: &impl Memory) {
+        if unit.prologue == 0 {
+            return;
+        }
+        let zone = &self.zones[usize::from(unit.zone)];
+        let high = u64::from(unit.prologue) + if unit.flags_dead { HIGH_IF_DEAD } else { HIGH_IF_LIVE };
+        memory.store_u32(zone.offset + high, NO_HIGH_HALF);
+    }
+}
+
+/// Whether code at `from` and within a zone of it reaches `to` with 32 bits.
+fn reaches(from: u64, to: u64) -> bool {
+    from.abs_diff(to) < REACH
+}
+
+impl Zone {
+    fn new(place: Place, memory: &impl Memory) -> Zone {
+        let mut code = Code::default();
+        code.restart(place.address);
+        let common = Common::make(&mut code);
+        memory.write(place.offset, &code.bytes);
+        Zone {
+            base: place.address,
+            offset: place.offset,
+            hot: code.offset().next_multiple_of(64),
+            cold: COLD_START,
+            common,
+            hot_owners: Vec::new(),
+            cold_owners: Vec::new(),
+        }
+    }
+
+    /// Whether there is room for a unit, and for a hop besides.
+    fn room(&self, emitted: &Emitted) -> Result<(), Full> {
+        const SPARE: u64 = 64;
+        let hot = u64::from(self.hot) + u64::from(emitted.hot.offset()) + SPARE;
+        let cold = u64::from(self.cold) + u64::from(emitted.cold.offset()) + SPARE;
+        if hot < u64::from(COLD_START) && cold < ZONE_BYTES {
+            Ok(())
+        } else {
+            Err(Full::Zone)
+        }
+    }
+
+    fn add_cold(&mut self, bytes: &[u8], owner: Owner, memory: &impl Memory) -> Option<u64> {
+        let start = self.cold;
+        let end = u64::from(start) + bytes.len() as u64;
+        if end > ZONE_BYTES {
+            return None;
+        }
+        memory.write(self.offset + u64::from(start), bytes);
+        self.cold_owners.push((start, owner));
+        self.cold = end as u32;
+        Some(self.base + u64::from(start))
+    }
+
+    fn owner(&self, address: u64) -> Option<Owner> {
+        let offset = u32::try_from(address.checked_sub(self.base)?).ok()?;
+        let owners = if offset < COLD_START { &self.hot_owners } else { &self.cold_owners };
+        let index = owners.partition_point(|(start, _)| *start <= offset);
+        owners.get(index.checked_sub(1)?).map(|(_, owner)| *owner)
+    }
+}
+
+/// The unit number of [`Stand::Unit`] where no unit is meant.
+pub const NO_UNIT: u32 = NONE;
+
+/// The reason for which no exit is meant.
+pub const INDIRECT_REASON: u32 = INDIRECT;

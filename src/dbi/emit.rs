@@ -1,0 +1,690 @@
+//! From a planned unit to machine code, and back from an address in it to the state of the program.
+//!
+//! Pure: bytes in, bytes out. The code goes to two places: what is executed often (hot), and behind it, elsewhere, what is
+//! executed rarely (cold): exits, counted edges, literals.
+
+use super::assemble::{Code, RAX, RCX, Register, relative};
+use super::decode::{self, Kind};
+use super::layout::{COUNTERS, INDIRECT, slot};
+use super::plan::{CountAt, Plan, Planned, UNDEFINED};
+
+/// Registers whose program's value is in a slot, as a set of bits.
+pub mod spilled {
+    /// In [`slot::RCX`](super::slot::RCX).
+    pub const RCX: u8 = 1;
+    /// In [`slot::RAX`](super::slot::RAX).
+    pub const RAX: u8 = 2;
+    /// In [`slot::R11`](super::slot::R11).
+    pub const R11: u8 = 4;
+    /// The register [`Mark::base`](super::Mark::base), in [`slot::BASE`](super::slot::BASE).
+    pub const BASE: u8 = 8;
+    /// rcx must become the address behind the system call that was just made (Intel SDM volume 2, SYSCALL).
+    pub const CALL: u8 = 16;
+}
+
+/// Where the program stands, in its own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pc {
+    /// There.
+    At(u64),
+    /// At the address in rcx.
+    InRcx,
+    /// At the address in [`slot::TARGET`].
+    InSlot,
+}
+
+/// What a thread's state means that stands at or behind `at`, up to the next mark: each instruction of ours has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Offset in the hot or the cold code of the unit.
+    pub at: u32,
+    /// Where the program stands.
+    pub pc: Pc,
+    /// Instructions of the unit that are complete.
+    pub done: u16,
+    /// Whether the unit's counter, and the edge's if it left by one, say already that more are.
+    pub counted: bool,
+    /// Registers to be restored.
+    pub restore: u8,
+    /// The register of [`spilled::BASE`].
+    pub base: u8,
+}
+
+/// What an exit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// Goes on at the target.
+    Link,
+    /// The code at the unit's own address is not what was translated: goes on there with the new code.
+    Stale,
+    /// A client request stands before the target.
+    Request,
+}
+
+/// A way out of a unit that is not indirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Original address where it leads.
+    pub target: u64,
+    /// Where its displacement is, in the code cache.
+    pub patch: u64,
+    /// Its counter, if it leaves from the middle.
+    pub counter: Option<u32>,
+    /// Instructions of the unit that are complete when it is taken.
+    pub done: u16,
+    /// What it is for.
+    pub kind: ExitKind,
+    /// Whether it was made to lead to translated code: then it has no cold code of its own.
+    pub born_linked: bool,
+}
+
+/// Where and with what a unit is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    /// Address of the hot code.
+    pub hot: u64,
+    /// Address of the cold code.
+    pub cold: u64,
+    /// Address of the table of indirect branches, in the lower 2 GiB.
+    pub table: u32,
+    /// Address of the code of all direct exits.
+    pub leave: u64,
+    /// The unit's counter; those of its edges follow.
+    pub counter: u32,
+    /// Index of the unit's first exit.
+    pub first_exit: u32,
+    /// If it is entered by indirect branches: where to go on if the address is another.
+    pub otherwise: Option<u64>,
+    /// Whether it looks at each entry whether the program's code is still the same.
+    pub checked: bool,
+    /// Whether it is a client request, which nobody counts.
+    pub request: Option<u64>,
+}
+
+/// A translated unit.
+#[derive(Clone, Debug, Default)]
+pub struct Emitted {
+    /// Executed often.
+    pub hot: Code,
+    /// Executed rarely.
+    pub cold: Code,
+    /// Offset of the first instruction behind the prologue, in the hot code.
+    pub body: u32,
+    /// Its exits, in the order of their indices.
+    pub exits: Vec<Exit>,
+    /// Counters used, the unit's own included.
+    pub counters: u32,
+    /// The meaning of the hot code.
+    pub hot_marks: Vec<Mark>,
+    /// The meaning of the cold code.
+    pub cold_marks: Vec<Mark>,
+}
+
+/// The offset of a counter in an area.
+pub const fn counter_slot(index: u32) -> u32 {
+    COUNTERS + 8 * index
+}
+
+/// Code that enters a unit by an indirect branch: compares the full address, and restores rcx. `otherwise` is executed
+/// if it is another; flags are left alone but for `flags_dead`.
+pub fn prologue(code: &mut Code, pc: u64, flags_dead: bool, otherwise: u64) {
+    const JUMP_BYTES: u8 = 5;
+    code.load_ecx(slot::TARGET);
+    code.add_ecx((pc as i32).wrapping_neg());
+    code.skip_if_rcx_zero(JUMP_BYTES);
+    code.jump(otherwise);
+    if flags_dead {
+        // cmp dword gs:[TARGET + 4], high half
+        code.raw(&[0x65, 0x81, 0x3c, 0x25]);
+        code.raw(&(slot::TARGET + 4).to_le_bytes());
+        code.raw(&((pc >> 32) as u32).to_le_bytes());
+        code.restore_rcx();
+        code.branch(5, otherwise);
+    } else {
+        code.load_ecx(slot::TARGET + 4);
+        code.add_ecx(((pc >> 32) as i32).wrapping_neg());
+        code.skip_if_rcx_zero(JUMP_BYTES);
+        code.jump(otherwise);
+        code.restore_rcx();
+    }
+}
+
+impl Emitted {
+    /// Translates `plan` at `site`. `find` gives the address of translated code for the
+    /// original address that exit number so-and-so of the unit leads to.
+    pub fn make(&mut self, plan: &Plan, site: &Site, find: impl FnMut(usize, u64) -> Option<u64>) {
+        self.hot.restart(site.hot);
+        self.cold.restart(site.cold);
+        self.exits.clear();
+        self.hot_marks.clear();
+        self.cold_marks.clear();
+        self.counters = 1;
+        let mut writer = Writer {
+            plan,
+            site,
+            find,
+            out: self,
+            done: 0,
+            counted: false,
+        };
+        writer.unit();
+    }
+
+    /// The mark of the instruction at an address of the unit's code.
+    pub fn mark_at(&self, address: u64) -> Option<Mark> {
+        let (marks, base, length) = if address.wrapping_sub(self.hot.base) < self.hot.bytes.len() as u64 {
+            (&self.hot_marks, self.hot.base, self.hot.bytes.len())
+        } else {
+            (&self.cold_marks, self.cold.base, self.cold.bytes.len())
+        };
+        let offset = u32::try_from(address.checked_sub(base)?).ok()?;
+        if offset as usize >= length {
+            return None;
+        }
+        let index = marks.partition_point(|mark| mark.at <= offset);
+        marks.get(index.checked_sub(1)?).copied()
+    }
+}
+
+/// A unit in the making.
+struct Writer<'a, F> {
+    plan: &'a Plan,
+    site: &'a Site,
+    find: F,
+    out: &'a mut Emitted,
+    done: u16,
+    counted: bool,
+}
+
+impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
+    fn unit(&mut self) {
+        if let Some(otherwise) = self.site.otherwise {
+            self.mark_as(Pc::InSlot, spilled::RCX);
+            prologue(&mut self.out.hot, self.plan.pc, self.plan.flags_dead, otherwise);
+        }
+        self.out.body = self.out.hot.offset();
+        if let Some(next) = self.site.request {
+            return self.request(next);
+        }
+        if self.site.checked {
+            self.check();
+        }
+        if self.plan.count_at == Some(CountAt::Entry) {
+            self.count_carefully();
+        }
+        let plan = self.plan;
+        for (index, planned) in plan.insts.iter().enumerate() {
+            self.done = index as u16;
+            if plan.count_at == Some(CountAt::Free(index)) {
+                self.count();
+            }
+            self.instruction(planned, index + 1 == plan.insts.len());
+        }
+    }
+
+    /// The program's state from here on, in the hot code.
+    fn mark(&mut self, restore: u8) {
+        self.mark_as(Pc::At(self.plan.pc_of(usize::from(self.done))), restore);
+    }
+
+    fn mark_as(&mut self, pc: Pc, restore: u8) {
+        self.mark_full(pc, restore, 0);
+    }
+
+    fn mark_full(&mut self, pc: Pc, restore: u8, base: u8) {
+        self.out.hot_marks.push(Mark {
+            at: self.out.hot.offset(),
+            pc,
+            done: self.done,
+            counted: self.counted,
+            restore,
+            base,
+        });
+    }
+
+    fn mark_cold(&mut self, pc: u64, done: u16, counted: bool, restore: u8) {
+        self.out.cold_marks.push(Mark {
+            at: self.out.cold.offset(),
+            pc: Pc::At(pc),
+            done,
+            counted,
+            restore,
+            base: 0,
+        });
+    }
+
+    fn count(&mut self) {
+        self.mark(0);
+        self.out.hot.increment(counter_slot(self.site.counter));
+        self.counted = true;
+        self.mark(0);
+    }
+
+    /// Counts where flags may be live.
+    fn count_carefully(&mut self) {
+        let counter = counter_slot(self.site.counter);
+        self.mark(0);
+        self.out.hot.store(slot::RCX, RCX);
+        self.mark(spilled::RCX);
+        self.out.hot.load(RCX, counter);
+        self.out.hot.add_rcx(1);
+        self.out.hot.store(counter, RCX);
+        self.counted = true;
+        self.mark(spilled::RCX);
+        self.out.hot.restore_rcx();
+        self.mark(0);
+    }
+
+    fn instruction(&mut self, planned: &Planned, last: bool) {
+        match planned.inst.kind {
+            Kind::Plain => self.plain(planned, last),
+            Kind::Branch { condition, target } => self.branch(condition, target, last),
+            Kind::CountBranch { opcode, address_size_32, target } => {
+                self.count_branch(opcode, address_size_32, target);
+            }
+            Kind::Jump { target } => {
+                self.mark(0);
+                self.finish(target);
+            }
+            Kind::Call { target } => self.call(target),
+            Kind::Return { pops } => self.give_back(pops),
+            Kind::JumpTo => self.jump_to(planned),
+            Kind::CallTo => self.call_to(planned),
+            Kind::SystemCall => self.system_call(),
+            Kind::Refused(_) | Kind::Unknown => {
+                self.mark(0);
+                self.out.hot.raw(&UNDEFINED);
+            }
+        }
+    }
+
+    fn plain(&mut self, planned: &Planned, last: bool) {
+        let bytes = self.plan.bytes_of(planned);
+        let pc = self.plan.pc + u64::from(planned.at);
+        self.mark(0);
+        match (planned.inst.rip_disp, planned.inst.rip_target(bytes, pc)) {
+            (Some(at), Some(target)) => self.relative_operand(bytes, usize::from(at), target, pc),
+            _ => self.out.hot.raw(bytes),
+        }
+        if last {
+            self.done += 1;
+            let counted_here = self.plan.count_at == Some(CountAt::Free(usize::from(self.done)));
+            if counted_here {
+                self.count();
+            }
+            self.mark(0);
+            self.finish(self.plan.end());
+        }
+    }
+
+    /// An instruction with an operand relative to its own address.
+    fn relative_operand(&mut self, bytes: &[u8], at: usize, target: u64, pc: u64) {
+        let behind = self.out.hot.here() + bytes.len() as u64;
+        if let Some(distance) = relative(behind, target) {
+            let start = self.out.hot.bytes.len();
+            self.out.hot.raw(bytes);
+            self.out.hot.bytes[start + at..start + at + 4].copy_from_slice(&distance.to_le_bytes());
+            return;
+        }
+        let Some((moved, base)) = decode::rebase(bytes, pc) else {
+            // Every instruction leaves one of six registers alone; `ud2` if ever one does not.
+            self.out.hot.raw(&UNDEFINED);
+            return;
+        };
+        let register = Register(base.number());
+        self.out.hot.store(slot::BASE, register);
+        self.mark_full(Pc::At(pc), spilled::BASE, register.0);
+        self.out.hot.set_long(register, target);
+        self.mark_full(Pc::At(pc), spilled::BASE, register.0);
+        self.out.hot.raw(&moved);
+        let next = pc + bytes.len() as u64;
+        self.done += 1;
+        self.mark_full(Pc::At(next), spilled::BASE, register.0);
+        self.done -= 1;
+        self.out.hot.load(register, slot::BASE);
+    }
+
+    /// The unit is complete and goes on at `target`.
+    fn finish(&mut self, target: u64) {
+        let n = self.plan.insts.len() as u16;
+        self.done = n;
+        self.mark_as(Pc::At(target), 0);
+        let (to, linked) = self.destination(target);
+        let patch = self.out.hot.jump_patchable(to);
+        self.exit(target, self.site.hot + u64::from(patch), None, n, ExitKind::Link, linked);
+    }
+
+    /// Translated code for `target`, or else a new exit's.
+    fn destination(&mut self, target: u64) -> (u64, bool) {
+        let own = self.site.hot + u64::from(self.out.body);
+        let known = if target == self.plan.pc && !self.site.checked {
+            Some(own)
+        } else {
+            (self.find)(self.out.exits.len(), target)
+        };
+        match known {
+            Some(to) => (to, true),
+            None => (self.leave(target, self.plan.insts.len() as u16, true), false),
+        }
+    }
+
+    /// Cold code that leaves for `target`; its address.
+    fn leave(&mut self, target: u64, done: u16, counted: bool) -> u64 {
+        let address = self.out.cold.here();
+        self.mark_cold(target, done, counted, 0);
+        let number = self.site.first_exit + self.out.exits.len() as u32 + 1;
+        self.out.cold.store_value(slot::REASON, number);
+        self.out.cold.jump(self.site.leave);
+        address
+    }
+
+    fn exit(&mut self, target: u64, patch: u64, counter: Option<u32>, done: u16, kind: ExitKind, born_linked: bool) {
+        self.out.exits.push(Exit { target, patch, counter, done, kind, born_linked });
+    }
+
+    fn branch(&mut self, condition: u8, target: u64, last: bool) {
+        self.mark(0);
+        let n = self.plan.insts.len() as u16;
+        if !last {
+            let edge = self.edge(target, self.done + 1);
+            self.out.hot.branch(condition, edge);
+            return;
+        }
+        let (to, linked) = self.destination(target);
+        let patch = self.out.hot.branch_patchable(condition, to);
+        self.exit(target, self.site.hot + u64::from(patch), None, n, ExitKind::Link, linked);
+        self.finish(self.plan.end());
+    }
+
+    /// Cold code that counts a branch out of the middle and follows it; its address.
+    fn edge(&mut self, target: u64, done: u16) -> u64 {
+        let counter = self.site.counter + self.out.counters;
+        self.out.counters += 1;
+        let (to, linked) = self.destination(target);
+        let address = self.out.cold.here();
+        self.mark_cold(target, done, true, 0);
+        // Whether flags are dead at the target is not known: `inc` would need that.
+        self.out.cold.store(slot::RCX, RCX);
+        self.mark_cold(target, done, true, spilled::RCX);
+        self.out.cold.load(RCX, counter_slot(counter));
+        self.out.cold.add_rcx(1);
+        self.out.cold.store(counter_slot(counter), RCX);
+        let n = self.plan.insts.len() as u16;
+        self.mark_cold(target, n, true, spilled::RCX);
+        self.out.cold.restore_rcx();
+        self.mark_cold(target, n, true, 0);
+        let patch = self.out.cold.jump_patchable(to);
+        let patch = self.site.cold + u64::from(patch);
+        self.exit(target, patch, Some(counter), done, ExitKind::Link, linked);
+        address
+    }
+
+    /// `loop` and `jrcxz`, which reach 127 bytes: over a jump.
+    fn count_branch(&mut self, opcode: u8, address_size_32: bool, target: u64) {
+        self.mark(0);
+        let n = self.plan.insts.len() as u16;
+        let (taken, taken_linked) = self.destination(target);
+        if address_size_32 {
+            self.out.hot.raw(&[0x67]);
+        }
+        self.out.hot.raw(&[opcode, 0]);
+        let over = self.out.hot.bytes.len();
+        let taken_index = self.out.exits.len();
+        self.exit(target, 0, None, n, ExitKind::Link, taken_linked);
+        self.finish(self.plan.end());
+        self.out.hot.bytes[over - 1] = (self.out.hot.bytes.len() - over) as u8;
+        self.done = n;
+        self.mark_as(Pc::At(target), 0);
+        let patch = self.out.hot.jump_patchable(taken);
+        self.out.exits[taken_index].patch = self.site.hot + u64::from(patch);
+    }
+
+    /// Address of eight bytes that hold `value`.
+    fn literal(&mut self, value: u64) -> u64 {
+        while self.out.cold.here() % 8 != 0 {
+            self.out.cold.raw(&[0xcc]);
+        }
+        let address = self.out.cold.here();
+        self.out.cold.raw(&value.to_le_bytes());
+        address
+    }
+
+    fn call(&mut self, target: u64) {
+        self.mark(0);
+        let literal = self.literal(self.plan.end());
+        self.out.hot.push_literal(literal);
+        self.finish(target);
+    }
+
+    fn give_back(&mut self, pops: u16) {
+        self.mark(0);
+        self.out.hot.store(slot::RCX, RCX);
+        self.mark(spilled::RCX);
+        if pops == 0 {
+            self.out.hot.pop_rcx();
+        } else {
+            self.out.hot.load_return();
+            self.mark(spilled::RCX);
+            self.out.hot.drop_stack(u32::from(pops) + 8);
+        }
+        self.look_up();
+    }
+
+    /// The unit is complete, and goes on where rcx says.
+    fn look_up(&mut self) {
+        self.done = self.plan.insts.len() as u16;
+        self.mark_as(Pc::InRcx, spilled::RCX);
+        self.out.hot.store(slot::TARGET, RCX);
+        self.mark_as(Pc::InSlot, spilled::RCX);
+        self.out.hot.low_half();
+        self.out.hot.jump_table(self.site.table);
+    }
+
+    /// rcx becomes the operand of an indirect branch; its own value is in its slot.
+    fn load_operand(&mut self, planned: &Planned) {
+        let bytes = self.plan.bytes_of(planned);
+        let pc = self.plan.pc + u64::from(planned.at);
+        self.mark(0);
+        self.out.hot.store(slot::RCX, RCX);
+        self.mark(spilled::RCX);
+        let Some((load, at)) = decode::load_target(bytes, pc) else {
+            self.out.hot.raw(&UNDEFINED);
+            return;
+        };
+        let target = planned.inst.rip_target(bytes, pc);
+        let (Some(at), Some(target)) = (at, target) else {
+            self.out.hot.raw(&load);
+            return;
+        };
+        let behind = self.out.hot.here() + load.len() as u64;
+        if let Some(distance) = relative(behind, target) {
+            let start = self.out.hot.bytes.len() + usize::from(at);
+            self.out.hot.raw(&load);
+            self.out.hot.bytes[start..start + 4].copy_from_slice(&distance.to_le_bytes());
+        } else {
+            self.out.hot.set_long(RCX, target);
+            self.mark(spilled::RCX);
+            // mov rcx, [rcx]
+            self.out.hot.raw(&[0x48, 0x8b, 0x09]);
+        }
+    }
+
+    fn jump_to(&mut self, planned: &Planned) {
+        self.load_operand(planned);
+        self.look_up();
+    }
+
+    fn call_to(&mut self, planned: &Planned) {
+        self.load_operand(planned);
+        self.mark(spilled::RCX);
+        self.out.hot.store(slot::TARGET, RCX);
+        self.mark(spilled::RCX);
+        let literal = self.literal(self.plan.end());
+        self.out.hot.push_literal(literal);
+        self.done = self.plan.insts.len() as u16;
+        self.mark_as(Pc::InSlot, spilled::RCX);
+        self.out.hot.low_half();
+        self.out.hot.jump_table(self.site.table);
+    }
+
+    fn system_call(&mut self) {
+        self.mark(0);
+        self.out.hot.system_call();
+        self.done = self.plan.insts.len() as u16;
+        let next = self.plan.end();
+        self.mark_as(Pc::At(next), spilled::CALL);
+        self.out.hot.set(RCX, next);
+        self.finish(next);
+    }
+
+    /// A client request: the tracer does what it asks for.
+    fn request(&mut self, next: u64) {
+        self.mark_as(Pc::At(self.plan.pc), 0);
+        self.counted = true;
+        let leave = self.leave(next, 0, true);
+        self.out.hot.jump(leave);
+        self.exit(next, 0, None, 0, ExitKind::Request, false);
+    }
+
+    /// Compares the program's code with what was translated, and leaves if it is another. Flags are left alone.
+    fn check(&mut self) {
+        let pc = self.plan.pc;
+        let bytes = self.plan.bytes.clone();
+        let stale = self.stale();
+        self.mark(0);
+        self.out.hot.store(slot::RCX, RCX);
+        self.mark(spilled::RCX);
+        self.out.hot.store(slot::RAX, RAX);
+        self.mark(spilled::RCX | spilled::RAX);
+        let mut at = 0;
+        while at < bytes.len() {
+            let four = bytes.get(at..at + 4);
+            match four.and_then(|four| four.try_into().ok()) {
+                Some(four) => {
+                    // mov eax, [address]
+                    self.out.hot.raw(&[0xa1]);
+                    self.out.hot.raw(&(pc + at as u64).to_le_bytes());
+                    self.differs(i32::from_le_bytes(four), stale);
+                    at += 4;
+                }
+                None => {
+                    self.out.hot.set_eax(0);
+                    // mov al, [address]
+                    self.out.hot.raw(&[0xa0]);
+                    self.out.hot.raw(&(pc + at as u64).to_le_bytes());
+                    self.differs(i32::from(bytes[at]), stale);
+                    at += 1;
+                }
+            }
+        }
+        self.out.hot.restore_rcx();
+        self.mark(spilled::RAX);
+        self.out.hot.load(RAX, slot::RAX);
+        self.mark(0);
+    }
+
+    /// Jumps to `stale` if eax is not `value`.
+    fn differs(&mut self, value: i32, stale: u64) {
+        // lea ecx, [rax - value]
+        self.out.hot.raw(&[0x8d, 0x88]);
+        self.out.hot.raw(&value.wrapping_neg().to_le_bytes());
+        self.out.hot.skip_if_rcx_zero(5);
+        self.out.hot.jump(stale);
+    }
+
+    /// Cold code for a unit whose code has changed; its address.
+    fn stale(&mut self) -> u64 {
+        let pc = self.plan.pc;
+        let leave = self.leave(pc, 0, false);
+        let address = self.out.cold.here();
+        self.mark_cold(pc, 0, false, spilled::RCX | spilled::RAX);
+        self.out.cold.load(RAX, slot::RAX);
+        self.mark_cold(pc, 0, false, spilled::RCX);
+        self.out.cold.restore_rcx();
+        self.mark_cold(pc, 0, false, 0);
+        let patch = self.out.cold.jump_patchable(leave);
+        let patch = self.site.cold + u64::from(patch);
+        self.exit(pc, patch, None, 0, ExitKind::Stale, false);
+        address
+    }
+}
+
+/// Code that every direct exit, and every indirect branch without a translation, goes through; see [`Common::make`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Common {
+    /// Where direct exits go.
+    pub leave: u64,
+    /// Where indirect branches go that the table does not know.
+    pub miss: u64,
+    /// The `syscall` instruction, for calls made for us.
+    pub call: u64,
+    /// The offset of the call's number.
+    pub number: u64,
+    /// Behind the whole.
+    pub end: u64,
+    start: u64,
+    joint: u64,
+    tail: u64,
+}
+
+/// What a state in [`Common`] means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// Registers to be restored, [`spilled`].
+    pub restore: u8,
+    /// Whether an indirect branch led here: the original address is in [`slot::TARGET`], else it is the exit's.
+    pub indirect: bool,
+    /// Whether the tracer was asked already: the slot of the target then holds the answer.
+    pub answered: bool,
+}
+
+impl Common {
+    /// Writes the code.
+    ///
+    /// Both ways save rax and r11, which a system call needs or destroys, and rcx; then the tracer is asked, and its
+    /// answer is in [`slot::TARGET`].
+    pub fn make(code: &mut Code) -> Common {
+        let start = code.here();
+        let leave = start;
+        code.store(slot::RCX, RCX);
+        code.store(slot::RAX, RAX);
+        let skip = 2;
+        code.raw(&[0xeb, 0]);
+        let jump_end = code.bytes.len();
+        let miss = code.here();
+        code.store_value(slot::REASON, INDIRECT);
+        code.store(slot::RAX, RAX);
+        code.bytes[jump_end + 1 - skip] = (code.bytes.len() - jump_end) as u8;
+        let joint = code.here();
+        code.store_r11(slot::R11);
+        let tail = code.here();
+        code.set_eax(super::layout::MAGIC_CALL);
+        let number = code.here() - 4;
+        let call = code.here();
+        code.system_call();
+        code.load(RAX, slot::RAX);
+        code.restore_rcx();
+        code.load_r11(slot::R11);
+        code.jump_slot(slot::TARGET);
+        Common { leave, miss, call, number, end: code.here(), start, joint, tail }
+    }
+
+    /// What it means to stand at `address`, given the thread's reason to leave; none outside.
+    pub fn between(&self, address: u64, reason: u32) -> Option<Between> {
+        use spilled::{R11, RAX, RCX};
+        const LOAD_BYTES: u64 = 9;
+        if address < self.start || address >= self.end {
+            return None;
+        }
+        let resume = self.call + 2;
+        if address < resume {
+            let indirect = reason == INDIRECT || (self.miss..self.joint).contains(&address);
+            let rcx = if indirect { RCX } else { 0 };
+            let rax = if address > self.tail { RAX } else { 0 };
+            return Some(Between { restore: rcx | rax, indirect, answered: false });
+        }
+        let restored = (address - resume) / LOAD_BYTES;
+        let restore = [RAX | RCX | R11, RCX | R11, R11, 0][restored.min(3) as usize];
+        Some(Between { restore, indirect: false, answered: true })
+    }
+}

@@ -1,0 +1,54 @@
+//! Where things are in a thread's area, which its gs base points to, and in an address space's code cache.
+//!
+//! Translated code and the tracer share these places; every number here is part of the format of translated code.
+
+/// Slots of a thread's area, as offsets from its gs base, in bytes.
+pub mod slot {
+    /// Why the thread has left translated code: 0 for no reason, [`INDIRECT`](super::INDIRECT), or an exit's index + 1.
+    pub const REASON: u32 = 0x00;
+    /// Where the thread goes on: an original address on the way out, a translated one on the way back.
+    pub const TARGET: u32 = 0x08;
+    /// The program's own rax while translated code uses it.
+    pub const RAX: u32 = 0x10;
+    /// The program's own rcx.
+    pub const RCX: u32 = 0x18;
+    /// The program's own r11.
+    pub const R11: u32 = 0x20;
+    /// The program's own register that holds the address of a far operand.
+    pub const BASE: u32 = 0x28;
+    /// Text that system calls made for us are given: a path, NUL-terminated.
+    pub const PATH: u32 = 0x100;
+    /// The same for calls of the program whose path is replaced.
+    pub const OTHER_PATH: u32 = 0x180;
+}
+
+/// A reason to leave translated code: an indirect branch whose target is in [`slot::TARGET`].
+pub const INDIRECT: u32 = 0x7fff_ffff;
+
+/// Counter `n` of a thread is the 64-bit word at this offset + 8n of its area.
+pub const COUNTERS: u32 = 0x1000;
+
+/// Bytes of one thread's area: slots and counters, of which only those in use take memory.
+pub const AREA_BYTES: u64 = 32 << 20;
+
+/// Counters that fit in an area.
+pub const MOST_COUNTERS: u32 = ((AREA_BYTES - COUNTERS as u64) / 8) as u32;
+
+/// Entries of the table of indirect branches: the low 16 bits of the target choose one.
+pub const TABLE_ENTRIES: usize = 1 << 16;
+
+/// Bytes of that table.
+pub const TABLE_BYTES: u64 = 8 * TABLE_ENTRIES as u64;
+
+/// Bytes of one zone of the code cache.
+pub const ZONE_BYTES: u64 = 96 << 20;
+
+/// Where, in a zone, the code starts that is executed rarely: exits, edges, literals.
+pub const COLD_START: u32 = 52 << 20;
+
+/// The number of the system call by which translated code asks the tracer for more: one that no kernel has, or, once
+/// the program has a filter of its own that might kill it for that, `rt_sigreturn`, which every filter must allow.
+pub const MAGIC_CALL: u32 = 9999;
+
+/// Bytes by which 32-bit displacements may be too far: within this, everything in a zone reaches it.
+pub const REACH: u64 = (1 << 31) - ZONE_BYTES - (1 << 20);

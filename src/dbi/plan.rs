@@ -1,0 +1,265 @@
+//! Which instructions a unit of translation is made of, and where it is counted.
+//!
+//! A unit is a stretch of instructions that lie behind each other, entered at the first: it goes on behind forward
+//! branches that are not taken, and ends with the first transfer of any other kind. One counter a unit, and one a
+//! branch out of its middle, tell how often each of its instructions was executed.
+
+use super::decode::{self, Flags, Inst, Kind, Refusal};
+
+/// Original code, as the translator is given it.
+pub trait Source {
+    /// The bytes that may be executed from `pc` on, at most `most`; fewer where the memory ends, or none.
+    fn code(&mut self, pc: u64, most: usize) -> &[u8];
+}
+
+/// Instructions a unit has at most: longer stretches become several.
+const MOST_INSTRUCTIONS: usize = 96;
+
+/// Branches out of the middle of a unit, at most.
+const MOST_BRANCHES: usize = 6;
+
+/// Bytes that a unit has at most.
+pub const MOST_BYTES: usize = 512;
+
+/// Instructions that are looked at behind a unit's end to learn whether flags are dead there.
+const LOOKAHEAD: usize = 8;
+
+/// The longest instruction (Intel SDM volume 1, section 11.1), and how many bytes decide what [`LOOKAHEAD`] are.
+const LONGEST: usize = 15;
+
+/// Flags that the counting instruction, `inc`, changes.
+const COUNTED_WITH: [Flags; 5] = [Flags::PF, Flags::AF, Flags::ZF, Flags::SF, Flags::OF];
+
+/// One instruction of a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// Its offset from the unit's first byte.
+    pub at: u16,
+    /// What it is.
+    pub inst: Inst,
+}
+
+/// Why there is no unit at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoUnit {
+    /// Nothing can be executed there: the program faults, as it would without us.
+    #[error("no code can be executed there")]
+    NoCode,
+    /// The first instruction cannot be translated.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// Where the unit is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountAt {
+    /// Before this instruction, where flags are dead: one `inc` does.
+    Free(usize),
+    /// At the beginning, leaving all flags alone.
+    Entry,
+}
+
+/// A unit before it is translated.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Address of its first instruction.
+    pub pc: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Its instructions.
+    pub insts: Vec<Planned>,
+    /// Where it is counted.
+    pub count_at: Option<CountAt>,
+    /// Whether every arithmetic flag is dead at its beginning.
+    pub flags_dead: bool,
+    /// Whether it belongs to a marker.
+    pub marker: bool,
+}
+
+/// What limits a unit besides what it is made of.
+pub struct Limits<'a> {
+    /// Whether it may go on behind forward branches.
+    pub through_branches: bool,
+    /// Whether there is a unit at an address: another ends there, behind a branch.
+    pub known: &'a dyn Fn(u64) -> bool,
+    /// Whether code is a marker, which makes a unit of its own.
+    pub marker: fn(&[u8]) -> bool,
+}
+
+impl Plan {
+    /// Address behind the last instruction.
+    pub fn end(&self) -> u64 {
+        self.pc + self.bytes.len() as u64
+    }
+
+    /// Address of instruction `index`, or of the end.
+    pub fn pc_of(&self, index: usize) -> u64 {
+        self.insts
+            .get(index)
+            .map_or(self.end(), |planned| self.pc + u64::from(planned.at))
+    }
+
+    /// The bytes of an instruction.
+    pub fn bytes_of(&self, planned: &Planned) -> &[u8] {
+        let start = usize::from(planned.at);
+        &self.bytes[start..start + usize::from(planned.inst.len)]
+    }
+
+    /// Plans the unit at `pc` anew.
+    pub fn make(&mut self, pc: u64, source: &mut impl Source, limits: &Limits) -> Result<(), NoUnit> {
+        self.pc = pc;
+        self.insts.clear();
+        self.bytes.clear();
+        let code = source.code(pc, MOST_BYTES);
+        let length = self.collect(code, limits)?;
+        self.bytes.extend_from_slice(&code[..length]);
+        self.place_counter(source);
+        Ok(())
+    }
+
+    /// The plan that was made before, from what was kept of it.
+    pub fn again(&mut self, pc: u64, bytes: &[u8], instructions: u16, count_at: CountAt, flags_dead: bool) {
+        self.pc = pc;
+        self.insts.clear();
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        self.count_at = Some(count_at);
+        self.flags_dead = flags_dead;
+        let mut at = 0;
+        for _ in 0..instructions {
+            let inst = decode::decode(bytes.get(at..).unwrap_or_default(), pc + at as u64);
+            let inst = if inst.kind == Kind::Unknown { undefined(inst) } else { inst };
+            self.push(at, inst);
+            at += usize::from(inst.len);
+        }
+    }
+
+    /// Takes instructions up to the unit's end; its length in bytes.
+    fn collect(&mut self, code: &[u8], limits: &Limits) -> Result<usize, NoUnit> {
+        let (mut at, mut branches) = (0, 0);
+        while self.insts.len() < MOST_INSTRUCTIONS {
+            let pc = self.pc + at as u64;
+            let rest = &code[at..];
+            let marker = (limits.marker)(rest);
+            if self.insts.is_empty() {
+                self.marker = marker;
+            } else if marker != self.marker {
+                break;
+            }
+            let inst = decode::decode(rest, pc);
+            match inst.kind {
+                Kind::Unknown if rest.len() >= LONGEST && self.insts.is_empty() => {
+                    self.push(at, undefined(inst));
+                    return Ok((at + UNDEFINED_BYTES).min(code.len()));
+                }
+                Kind::Unknown if self.insts.is_empty() => return Err(NoUnit::NoCode),
+                Kind::Refused(why) if self.insts.is_empty() => return Err(NoUnit::Refused(why)),
+                Kind::Unknown | Kind::Refused(_) => break,
+                _ => {}
+            }
+            self.push(at, inst);
+            at += usize::from(inst.len);
+            let goes_on = match inst.kind {
+                Kind::Plain => true,
+                Kind::Branch { target, .. } => {
+                    branches += 1;
+                    let next = self.pc + at as u64;
+                    let forward = target > pc && branches <= MOST_BRANCHES;
+                    limits.through_branches && forward && !(limits.known)(next)
+                }
+                _ => false,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    fn push(&mut self, at: usize, inst: Inst) {
+        self.insts.push(Planned {
+            at: at as u16,
+            inst,
+        });
+    }
+
+    /// Chooses where the unit is counted: looks behind its ends only where that is needed.
+    fn place_counter(&mut self, source: &mut impl Source) {
+        if self.find_free(|_| Flags::ALL) {
+            return;
+        }
+        self.find_free(|target| Flags::ALL.minus(dead_at(target, source)));
+    }
+
+    /// Whether a free place was found, given what is live at each target of the unit.
+    fn find_free(&mut self, mut live_at: impl FnMut(u64) -> Flags) -> bool {
+        let first_exit = self
+            .insts
+            .iter()
+            .position(|planned| planned.inst.kind != Kind::Plain)
+            .unwrap_or(self.insts.len());
+        let mut live = match self.insts.last().map(|last| last.inst.kind) {
+            Some(
+                Kind::Plain | Kind::Branch { .. } | Kind::CountBranch { .. } | Kind::SystemCall,
+            ) => live_at(self.end()),
+            _ => Flags::ALL,
+        };
+        let mut free = None;
+        if first_exit == self.insts.len() && dead_for_inc(live) {
+            free = Some(first_exit);
+        }
+        for (index, planned) in self.insts.iter().enumerate().rev() {
+            live = match planned.inst.kind {
+                Kind::Jump { target } | Kind::Call { target } => live_at(target),
+                Kind::Branch { target, .. } | Kind::CountBranch { target, .. } => {
+                    live.union(live_at(target))
+                }
+                Kind::Return { .. } | Kind::JumpTo | Kind::CallTo => Flags::ALL,
+                _ => live.minus(planned.inst.kills),
+            };
+            live = live.union(planned.inst.reads);
+            if index <= first_exit && dead_for_inc(live) {
+                free = Some(index);
+            }
+        }
+        self.flags_dead = live.is_empty();
+        self.count_at = Some(free.map_or(CountAt::Entry, CountAt::Free));
+        free.is_some()
+    }
+}
+
+/// `ud2`: what stands for bytes that are no instruction.
+pub const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
+
+/// Bytes of the original that stand for it.
+const UNDEFINED_BYTES: usize = 1;
+
+fn undefined(inst: Inst) -> Inst {
+    Inst {
+        len: UNDEFINED_BYTES as u8,
+        kind: Kind::Unknown,
+        reads: Flags::ALL,
+        kills: Flags::NONE,
+        ..inst
+    }
+}
+
+fn dead_for_inc(live: Flags) -> bool {
+    COUNTED_WITH.iter().all(|flag| !live.contains(*flag))
+}
+
+/// Flags that are overwritten at `pc` before anybody reads them.
+fn dead_at(pc: u64, source: &mut impl Source) -> Flags {
+    let code = source.code(pc, LOOKAHEAD * LONGEST);
+    let (mut at, mut dead, mut read) = (0, Flags::NONE, Flags::NONE);
+    for _ in 0..LOOKAHEAD {
+        let inst = decode::decode(&code[at..], pc + at as u64);
+        read = read.union(inst.reads.minus(dead));
+        dead = dead.union(inst.kills.minus(read));
+        at += usize::from(inst.len);
+        if inst.kind != Kind::Plain || dead.union(read) == Flags::ALL {
+            break;
+        }
+    }
+    dead
+}
