@@ -75,7 +75,7 @@ impl Backend for Dbi {
             })?,
         };
         let mut engine = Engine::new(want, log)?;
-        let launch = Launch { engine: Some(EngineCalls { magic: MAGIC_CALL }), ..launch.clone() };
+        let launch = Launch { no_rseq: true, engine: Some(EngineCalls { magic: MAGIC_CALL }), ..launch.clone() };
         let followed = tree::run(&launch, &mut engine);
         if let Some(failure) = engine.failure() {
             return Err(failed(failure));

@@ -101,6 +101,11 @@ mod counting {
 
         pub(super) fn count(&self, launch: &Launch, want: Detail) -> Result<Run, BackendError> {
             let mut counter = Counter::new(want, launch.cpu)?;
+            // As under the engine, whose oracle this is.
+            let launch = &Launch {
+                no_rseq: true,
+                ..launch.clone()
+            };
             let followed = tree::run(launch, &mut counter);
             counter.failure()?;
             let finished = followed?;

@@ -80,8 +80,6 @@ impl EngineCalls {
         let mut rules = vec![
             Rule::Jump(libc::BPF_JEQ, self.magic, To::Report, To::Next),
             Rule::Jump(libc::BPF_JSET, X32, To::Report, To::Next),
-            // rseq(2) restarts code at its original address.
-            Rule::Jump(libc::BPF_JEQ, libc::SYS_rseq as u32, To::Missing, To::Next),
             Rule::Jump(libc::BPF_JEQ, libc::SYS_arch_prctl as u32, To::Next, To::Skip(2)),
             Rule::Load(argument(0)),
             Rule::Jump(libc::BPF_JEQ, ARCH_SET_GS, To::Report, To::Pass),
@@ -107,13 +105,18 @@ impl EngineCalls {
 }
 
 impl Filter {
-    /// Reports certain writes, getrandom(2) if asked for, and what an engine wants; none when there is nothing to report.
+    /// Reports certain writes, getrandom(2) if asked for, and what an engine wants; takes rseq(2) away; none when there is
+    /// nothing to do.
     pub(super) fn new(
         writes: Option<Writes>,
         random: bool,
+        no_rseq: bool,
         engine: Option<EngineCalls>,
     ) -> Option<Filter> {
         let mut rules = engine.map(EngineCalls::rules).unwrap_or_default();
+        if no_rseq {
+            rules.push(Rule::Jump(libc::BPF_JEQ, libc::SYS_rseq as u32, To::Missing, To::Next));
+        }
         if random {
             rules.push(Rule::Jump(
                 libc::BPF_JEQ,
@@ -254,7 +257,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn an_engine_is_told_of_code_that_changes_and_of_what_shows_its_traces() {
-        let filter = Filter::new(None, true, Some(EngineCalls { magic: 9999 })).unwrap();
+        let filter = Filter::new(None, true, true, Some(EngineCalls { magic: 9999 })).unwrap();
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
         let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
@@ -284,9 +287,9 @@ mod tests {
         const RANDOM: i64 = libc::SYS_getrandom;
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
-        let both = Filter::new(Some(Writes::from(100)), true, None).unwrap();
-        let writes = Filter::new(Some(Writes::from(100)), false, None).unwrap();
-        let random = Filter::new(None, true, None).unwrap();
+        let both = Filter::new(Some(Writes::from(100)), true, false, None).unwrap();
+        let writes = Filter::new(Some(Writes::from(100)), false, false, None).unwrap();
+        let random = Filter::new(None, true, false, None).unwrap();
         for (call, arguments, [by_both, by_writes, by_random]) in [
             (RANDOM, [1, 2, 3], [report, pass, report]),
             (WRITE, [100, 0, 2], [report, report, pass]),
@@ -298,6 +301,6 @@ mod tests {
             assert_eq!(verdict(&writes, call, arguments), by_writes);
             assert_eq!(verdict(&random, call, arguments), by_random);
         }
-        assert!(Filter::new(None, false, None).is_none());
+        assert!(Filter::new(None, false, false, None).is_none());
     }
 }

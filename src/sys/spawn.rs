@@ -62,7 +62,10 @@ pub struct Launch {
     pub own_session: bool,
     /// Reports these calls to the tree's watcher, where the tree can be traced.
     pub report: Option<Writes>,
-    /// Reports what a counting engine must know of, and takes away what it cannot have (rseq(2)).
+    /// Takes rseq(2) away, which restarts code at an address of its own: no engine can have it, and who is compared with
+    /// an engine shall not.
+    pub no_rseq: bool,
+    /// Reports what a counting engine must know of.
     pub engine: Option<EngineCalls>,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
@@ -231,7 +234,7 @@ fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
             .map(|cwd| c_string(cwd.as_os_str()))
             .transpose()?,
         fds: streams.chain(files).collect(),
-        filter: Filter::new(launch.report, launch.answers_random(), launch.engine),
+        filter: Filter::new(launch.report, launch.answers_random(), launch.no_rseq, launch.engine),
         _strings: all,
     })
 }
