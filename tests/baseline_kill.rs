@@ -70,8 +70,12 @@ fn a_writer_killed_at_any_moment_leaves_a_whole_file() {
             break;
         }
         let mut child = writer(folder.path());
-        // Different moments of the start, of a write, and between writes.
-        std::thread::sleep(Duration::from_micros(5_000 + 1_237 * (kill % KILLS)));
+        // Different moments of the start, of a write, and between writes; later ones when the machine is too busy
+        // for the writer to get that far.
+        let patience = 1 + kill / KILLS;
+        std::thread::sleep(Duration::from_micros(
+            patience * (5_000 + 1_237 * (kill % KILLS)),
+        ));
         child.kill().unwrap();
         child.wait().unwrap();
         let found = store.load("killed", None).unwrap().unwrap();

@@ -378,15 +378,18 @@ fn a_child_that_outlives_the_program_is_named() {
 
 #[test]
 fn a_child_that_is_let_go_is_not_hurt() {
-    // The child outlives the program and writes a file later; it is busy when it is let go.
+    // The child outlives the program, and is busy when it is let go; once told, it writes a file. Untold, it ends
+    // by itself some time.
     let program = c(
         "#include <unistd.h>\n#include <fcntl.h>\n#include <time.h>\n
         int main(int n, char **v) { if (fork()) return 0;
-          time_t begin = time(0); while (time(0) < begin + 3) ;
-          return open(v[1], O_CREAT | O_WRONLY, 0600) < 0; }",
+          time_t begin = time(0); while (access(v[1], F_OK)) if (time(0) > begin + 200) return 1;
+          return open(v[2], O_CREAT | O_WRONLY, 0600) < 0; }",
     );
+    let told = program.folder.path().join("told");
     let mark = program.folder.path().join("alive");
     let mut launch = program.launch();
+    launch.args.push(told.clone().into_os_string());
     launch.args.push(mark.clone().into_os_string());
     launch.own_session = false;
     let run = Step::default()
@@ -397,7 +400,8 @@ fn a_child_that_is_let_go_is_not_hurt() {
         "{:?}",
         run.caveats
     );
-    for _ in 0..100 {
+    std::fs::write(told, "").unwrap();
+    for _ in 0..600 {
         if mark.exists() {
             return;
         }

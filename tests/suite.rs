@@ -11,7 +11,10 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::Duration;
 
 use common::Need::Program;
-use common::{case, counterfoil, eventually, folder, stderr, stdout, write};
+use common::{
+    assert_no_process, case, counterfoil, eventually, folder, mark, processes_with, stderr, stdout,
+    write,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -1124,34 +1127,6 @@ fn json_keeps_to_its_schema() {
     }
 }
 
-/// Processes whose environment has this text: everything that a command started, and all below.
-fn processes_with(text: &str) -> Vec<String> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let folders = entries.map(|entry| entry.path());
-    let has = |folder: &PathBuf| {
-        let environment = fs::read(folder.join("environ")).unwrap_or_default();
-        String::from_utf8_lossy(&environment).contains(text)
-    };
-    let name = |folder: PathBuf| {
-        fs::read_to_string(folder.join("cmdline"))
-            .unwrap_or_default()
-            .replace('\0', " ")
-    };
-    folders
-        .filter(has)
-        .map(name)
-        .filter(|name| !name.is_empty())
-        .collect()
-}
-
-#[track_caller]
-fn assert_no_process(mark: &str) {
-    eventually(
-        &format!("no process of {mark}: {:?}", processes_with(mark)),
-        || processes_with(mark).is_empty(),
-    );
-}
-
 fn signal(child: &Child, name: &str) {
     let status = Command::new("kill")
         .args([&format!("-{name}"), &child.id().to_string()])
@@ -1178,11 +1153,6 @@ fn spawn(project: &Project, arguments: &[&str], mark: &str) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-/// A mark that no other process has.
-fn mark(name: &str) -> String {
-    format!("suite-test-{}-{name}", std::process::id())
 }
 
 fn a_killed_record_leaves_whole_files_and_no_process() {

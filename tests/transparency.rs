@@ -3,11 +3,14 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Need::{Program, Step};
-use common::{case, compile, counterfoil, folder, output, stderr, stdout, write};
+use common::{
+    assert_no_process, case, compile, counterfoil, folder, mark, output, stderr, stdout, write,
+};
 
 /// Backends that every machine of the tests has, by how they run the program.
 const BACKENDS: [&str; 3] = ["cachegrind", "callgrind", "step"];
@@ -37,6 +40,16 @@ fn main() -> ExitCode {
             survives_a_reader_that_goes_away,
         ),
         case("passes_a_signal_on", &all, passes_a_signal_on),
+        case(
+            "a_signal_before_the_program_runs_stops_us",
+            &all,
+            a_signal_before_the_program_runs_stops_us,
+        ),
+        case(
+            "a_signal_that_ends_a_run_ends_the_repeats",
+            &all,
+            a_signal_that_ends_a_run_ends_the_repeats,
+        ),
         case(
             "leaves_interruption_to_the_program",
             &all,
@@ -222,6 +235,53 @@ fn passes_a_signal_on() {
     }
 }
 
+/// At whatever moment SIGTERM comes, the program does not run to its end: it dies of it, or is not started.
+fn a_signal_before_the_program_runs_stops_us() {
+    for backend in BACKENDS {
+        for moment in [5, 20, 50, 100, 150, 200, 300, 450, 700] {
+            let mut child = under(backend, &["sh", "-c", "sleep 1000"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(moment));
+            let pid = child.id().to_string();
+            kill(&pid, "-TERM");
+            let mut said = String::new();
+            let mut pipe = child.stderr.take().unwrap();
+            pipe.read_to_string(&mut said).unwrap();
+            let status = child.wait().unwrap();
+            // Before `main` nobody has taken charge of signals.
+            let before_main = status.signal() == Some(15) && said.is_empty();
+            assert!(
+                before_main || status.code() == Some(128 + 15),
+                "{backend}, {moment} ms: {status}, {said}"
+            );
+        }
+    }
+}
+
+fn a_signal_that_ends_a_run_ends_the_repeats() {
+    for backend in BACKENDS {
+        let arguments = ["count", "--backend", backend, "--repeat", "3", "--"];
+        let script = ["sh", "-c", "echo ready; sleep 1000; :"];
+        let mut child = counterfoil(&[&arguments[..], &script].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        let pipe = child.stdout.as_mut().unwrap();
+        pipe.read_exact(&mut ready).unwrap();
+        kill(&child.id().to_string(), "-TERM");
+        let run = child.wait_with_output().unwrap();
+        assert_eq!(run.status.code(), Some(128 + 15), "{backend}");
+        assert_eq!(stdout(&run), "", "{backend}: no second run");
+        let said = stderr(&run);
+        assert!(said.contains("stopped by signal 15"), "{backend}: {said}");
+    }
+}
+
 /// Ctrl-C on a real terminal: script(1) makes one, and byte 3 typed into it is the interrupt character.
 fn leaves_interruption_to_the_program() {
     for backend in BACKENDS {
@@ -239,15 +299,16 @@ fn leaves_interruption_to_the_program() {
 
 fn returns_when_a_background_child_is_left() {
     for backend in BACKENDS {
-        let start = Instant::now();
-        let run = output(&mut under(
-            backend,
-            &["sh", "-c", "sleep 20 >/dev/null 2>&1 & echo done"],
-        ));
-        assert!(
-            start.elapsed() < Duration::from_secs(15),
-            "{backend} waits for the child"
+        let folder = folder();
+        let note = folder.path().join("pid");
+        let script = format!(
+            "sleep 1000 >/dev/null 2>&1 & echo $! >{}; echo done",
+            note.display()
         );
+        let run = output(&mut under(backend, &["sh", "-c", &script]));
+        let pid = std::fs::read_to_string(note).unwrap();
+        // A child that was waited for, or hurt, could not be ended now.
+        kill(pid.trim(), "-KILL");
         assert_eq!(
             (run.status.code(), stdout(&run).as_str()),
             (Some(0), "done\n"),
@@ -264,24 +325,26 @@ fn returns_when_a_background_child_is_left() {
 fn kills_the_whole_tree_when_time_is_up() {
     for backend in BACKENDS {
         let folder = folder();
-        let mark = folder.path().join("mark");
-        let script = format!("(sleep 6; touch {}) & wait", mark.display());
-        let arguments = [
-            "count",
-            "--backend",
-            backend,
-            "--timeout",
-            "2s",
-            "--",
-            "sh",
-            "-c",
-            &script,
-        ];
-        let run = output(&mut counterfoil(&arguments));
-        assert_eq!(run.status.code(), Some(124), "{backend}: {}", stderr(&run));
-        assert!(stderr(&run).contains("time"), "{backend}: {}", stderr(&run));
-        std::thread::sleep(Duration::from_secs(6));
-        assert!(!mark.exists(), "{backend}: the child of the child lived on");
+        let started = folder.path().join("started");
+        let script = format!(
+            "(touch {}; sleep 1000; :) & sleep 1000; wait",
+            started.display()
+        );
+        let mark = mark(backend);
+        let variable = format!("MARK={mark}");
+        // A busy machine may need longer to start them all.
+        for limit in ["2s", "8s", "32s"] {
+            let options = ["count", "--backend", backend, "--env", &variable];
+            let command = ["--timeout", limit, "--", "sh", "-c", &script];
+            let run = output(&mut counterfoil(&[&options[..], &command].concat()));
+            assert_eq!(run.status.code(), Some(124), "{backend}: {}", stderr(&run));
+            assert!(stderr(&run).contains("time"), "{backend}: {}", stderr(&run));
+            assert_no_process(&mark);
+            if started.exists() {
+                break;
+            }
+        }
+        assert!(started.exists(), "{backend}: its child never began");
     }
 }
 
@@ -370,16 +433,21 @@ fn hands_open_files_and_ignored_signals_on() {
 /// An interactive shell on a real terminal stops the whole job with Ctrl-Z and brings it back with fg.
 fn stops_and_goes_on_with_job_control() {
     for backend in BACKENDS {
+        let folder = folder();
+        let told = folder.path().join("told");
         let mut terminal = Terminal::run("PS1='prompt: ' bash --norc --noprofile -i");
         terminal.wait_for("prompt: ");
         terminal.type_in(&format!(
-            "{} count --backend {backend} -- sh -c 'echo re\"\"ady; sleep 2; echo sl\"\"ept'\n",
-            env!("CARGO_BIN_EXE_counterfoil")
+            "{} count --backend {backend} -- sh -c 'echo re\"\"ady; until [ -e {} ]; do sleep 0.1; done; echo sl\"\"ept'\n",
+            env!("CARGO_BIN_EXE_counterfoil"),
+            told.display()
         ));
         terminal.wait_for("ready");
         terminal.type_in("\x1a");
         terminal.wait_for("Stopped");
         terminal.wait_for("prompt: ");
+        write(folder.path(), "told", "");
+        terminal.shows_not("slept", Duration::from_millis(500));
         terminal.type_in("fg\n");
         terminal.wait_for("slept");
         terminal.wait_for("instructions");
@@ -444,6 +512,16 @@ impl Terminal {
         }
         let end = self.text.find(words).unwrap() + words.len();
         self.text.drain(..end);
+    }
+
+    /// Nothing of the kind is shown for some time.
+    #[track_caller]
+    fn shows_not(&mut self, words: &str, time: Duration) {
+        std::thread::sleep(time);
+        for bytes in self.shown.try_iter() {
+            self.text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        assert!(!self.text.contains(words), "`{words}` in: {}", self.text);
     }
 
     fn end(mut self) -> Option<i32> {

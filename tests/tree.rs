@@ -128,14 +128,20 @@ fn a_background_child_is_named_and_ended_with_a_session_of_its_own() {
 #[test]
 fn a_background_child_is_let_go_where_the_session_is_ours() {
     let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
+    let (told, mark) = (folder.path().join("told"), folder.path().join("mark"));
+    let wait = format!(
+        "i=0; until [ -e {} ] || [ $i -gt 1000 ]; do i=$((i+1)); sleep 0.1; done",
+        told.display()
+    );
     let launch = Launch {
         own_session: false,
-        ..shell(&format!("(sleep 2; echo x > {}) & exit 0", mark.display()))
+        ..shell(&format!("({wait}; echo x > {}) & exit 0", mark.display()))
     };
     let (finished, _) = follow(&launch);
     assert!(!finished.left_running.is_empty());
-    let deadline = Instant::now() + Duration::from_secs(10);
+    assert!(!mark.exists());
+    std::fs::write(told, "").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !mark.exists() {
         assert!(
             Instant::now() < deadline,

@@ -82,26 +82,41 @@ pub enum Failure {
 impl Failure {
     /// The code of a suite command that failed like this.
     pub fn code(&self) -> i32 {
+        if let Some(stop) = self.stop() {
+            return 128 + stop.0;
+        }
         match self {
             Failure::Usage(_) | Failure::Manifest(_) | Failure::Selection(_) => USAGE,
             Failure::Baseline(_) => USAGE,
             Failure::Worktree(_) | Failure::Scaffold(_) => USAGE,
             Failure::Choose(_) => NO_BACKEND,
-            Failure::Build(BuildError::Cancelled(stop)) => 128 + stop.0,
-            Failure::Job(JobError::Cancelled(stop)) => 128 + stop.0,
-            Failure::Cancelled(stop) => 128 + stop.0,
             Failure::Revision { source, .. } => source.code(),
-            Failure::Build(_) | Failure::Job(_) => RUN_FAILED,
+            Failure::Build(_) | Failure::Job(_) | Failure::Cancelled(_) => RUN_FAILED,
             Failure::Scratch(_) | Failure::Report(_) | Failure::Other(_) => RUN_FAILED,
         }
     }
 
-    /// The code of `count` and `compare`: 126 and 127 as a shell, 2 for wrong use, 125 for the rest.
+    /// The code of `count` and `compare`: 126, 127 and 128 + signal as a shell, 2 for wrong use, 125 for the rest.
     pub fn code_of_count(&self) -> i32 {
+        if let Some(stop) = self.stop() {
+            return 128 + stop.0;
+        }
         match self {
             Failure::Job(JobError::Command(problem)) => problem.exit_code(),
             Failure::Usage(_) => USAGE,
             _ => COUNTING_FAILED,
+        }
+    }
+
+    /// The signal that stopped us, if that is why.
+    fn stop(&self) -> Option<Cancelled> {
+        match self {
+            Failure::Build(BuildError::Cancelled(stop))
+            | Failure::Choose(ChooseError::Cancelled(stop))
+            | Failure::Job(JobError::Cancelled(stop))
+            | Failure::Cancelled(stop) => Some(*stop),
+            Failure::Revision { source, .. } => source.stop(),
+            _ => None,
         }
     }
 }

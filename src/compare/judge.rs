@@ -1,5 +1,6 @@
 //! The verdict on one case.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::changes;
@@ -220,16 +221,18 @@ pub fn disagreement(repeats: &Repeats) -> Option<String> {
     }
     let counts: Vec<_> = repeats.instructions.iter().map(u64::to_string).collect();
     let counted = format!("the runs counted {} instructions", counts.join(", "));
-    if others
-        .iter()
-        .all(|other| other < first && Some(other) == others.first())
-    {
-        return Some(format!(
+    let others_agree = others.iter().all(|other| Some(other) == others.first());
+    match others.first().map(|other| other.cmp(first)) {
+        Some(Ordering::Less) if others_agree => Some(format!(
             "{counted}\nthe first did more: it may have left something behind for the others, such as \
              a cache or .pyc files; make that in a `build` step"
-        ));
+        )),
+        Some(Ordering::Greater) if others_agree => Some(format!(
+            "{counted}\nthe first did less: it may have changed something that the others saw, such as \
+             a file, or the time of access to a folder (Python counts a fresh one's as less work); try again"
+        )),
+        _ => Some(counted),
     }
-    Some(counted)
 }
 
 /// What the numbers of the row do not say themselves.

@@ -1,12 +1,19 @@
 //! The user's wish to stop, seen by everything that takes long.
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use crate::sys::signals::{self, Received};
 use crate::sys::tree;
 
+/// The signal that stops everything; 0 for none yet.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// The latest signal that was the program's; 0 for none yet.
+static PASSED_ON: AtomicI32 = AtomicI32::new(0);
+
+/// Whether the trees that run now are the program, and not a backend's probe.
+static PROGRAM: AtomicBool = AtomicBool::new(false);
 
 /// The run was stopped by this signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +23,8 @@ pub struct Cancelled(pub i32);
 /// What a signal to us means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// It is the program's: pass it on, unless the terminal has given it to the program already.
+    /// It is the program's: pass it on, unless the terminal has given it to the program already. While no program
+    /// runs (a backend is tried first) there is nobody to answer it, and it stops everything.
     PassOn,
     /// Stop everything: kill the workloads and let the command clean up.
     StopAll,
@@ -26,13 +34,31 @@ pub enum Policy {
 pub fn install(policy: Policy) -> std::io::Result<()> {
     signals::take_over(move |received| match policy {
         Policy::PassOn => pass_on(received),
-        Policy::StopAll => {
-            if SIGNAL.swap(received.signal, Ordering::SeqCst) == 0 {
-                std::thread::spawn(kill_until_we_end);
-            }
-        }
+        Policy::StopAll => stop(received.signal),
     })
     .map_err(Into::into)
+}
+
+/// What runs while this lives is the program.
+pub(super) struct Program(());
+
+impl Program {
+    pub(super) fn begins() -> Program {
+        PROGRAM.store(true, Ordering::SeqCst);
+        Program(())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        PROGRAM.store(false, Ordering::SeqCst);
+    }
+}
+
+fn stop(signal: i32) {
+    if SIGNAL.swap(signal, Ordering::SeqCst) == 0 {
+        std::thread::spawn(kill_until_we_end);
+    }
 }
 
 /// How soon a tree dies that was just being started when the signal came.
@@ -47,9 +73,21 @@ fn kill_until_we_end() -> ! {
 }
 
 fn pass_on(received: Received) {
+    if !PROGRAM.load(Ordering::SeqCst) || !tree::any_runs() {
+        return stop(received.signal);
+    }
+    PASSED_ON.store(received.signal, Ordering::SeqCst);
     if !received.from_terminal {
         tree::signal_roots(received.signal);
     }
+}
+
+/// An error when the program has died of a signal that we passed on to it: whoever sent it wants no further run.
+pub(super) fn check_death(signal: i32) -> Result<(), Cancelled> {
+    if PASSED_ON.load(Ordering::SeqCst) == signal {
+        return Err(Cancelled(signal));
+    }
+    Ok(())
 }
 
 /// An error once the user has asked to stop.

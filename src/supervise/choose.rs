@@ -1,5 +1,6 @@
 //! Which backend counts: the one asked for, or the best that works here.
 
+use super::cancel::{self, Cancelled};
 use crate::backend::{Backend, BackendError, Detail, Unavailable, all};
 use crate::model::{BackendInfo, BackendKind};
 
@@ -20,6 +21,9 @@ pub enum ChooseError {
     /// None of all can.
     #[error("no backend works here{}; `counterfoil doctor` says more", list(.0))]
     None(Vec<(BackendKind, Unavailable)>),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
 fn list(tried: &[(BackendKind, Unavailable)]) -> String {
@@ -41,10 +45,13 @@ const ORDER: [BackendKind; 5] = [
 
 /// The backend `asked` for, or with none the first that gives `want` and passes its probe.
 pub fn choose(asked: Option<BackendKind>, want: Detail) -> Result<Chosen, ChooseError> {
-    match asked {
-        Some(kind) => Ok(take(kind, want)?),
+    let chosen = match asked {
+        Some(kind) => take(kind, want).map_err(ChooseError::from),
         None => choose_best(want),
-    }
+    };
+    // A probe that a signal cut short says nothing about its backend.
+    cancel::check()?;
+    chosen
 }
 
 fn take(kind: BackendKind, want: Detail) -> Result<Chosen, BackendError> {

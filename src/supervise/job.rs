@@ -104,7 +104,7 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
         Source::prepare(&job.input, job.runs).map_err(stream(input_name(&job.input)))?;
     let mut runs = Vec::new();
     let mut written = Vec::new();
-    for _ in 0..job.runs.max(1) {
+    for number in 1..=job.runs.max(1) {
         cancel::check()?;
         let (run, kept) = run_once(job, chosen, &launch, &mut input)?;
         cancel::check()?;
@@ -115,6 +115,11 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
             .is_some_and(|run| run.outcome == Outcome::TimedOut)
         {
             break;
+        }
+        if let Some(Outcome::Killed(signal)) = runs.last().map(|run| run.outcome)
+            && number < job.runs
+        {
+            cancel::check_death(signal)?;
         }
     }
     let fingerprint =
@@ -248,7 +253,10 @@ fn run_once(
         stderr: sinks.stderr.clone(),
         ..launch.clone()
     };
-    let run = chosen.backend.run(&launch, job.detail, scratch.path())?;
+    let program = cancel::Program::begins();
+    let run = chosen.backend.run(&launch, job.detail, scratch.path());
+    drop(program);
+    let run = run?;
     let written = sinks
         .collect()
         .map_err(stream("read the program's output".to_owned()))?;

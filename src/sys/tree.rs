@@ -182,6 +182,11 @@ fn live() -> MutexGuard<'static, BTreeMap<i32, BTreeSet<i32>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a tree runs now.
+pub fn any_runs() -> bool {
+    !live().is_empty()
+}
+
 /// Sends `signal` to the root of every tree that runs now.
 pub fn signal_roots(signal: i32) {
     for root in live().keys() {

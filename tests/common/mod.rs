@@ -157,3 +157,37 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Processes whose environment has this text: everything that a command started, and all below.
+pub fn processes_with(text: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let folders = entries.map(|entry| entry.path());
+    let has = |folder: &PathBuf| {
+        let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(text)
+    };
+    let name = |folder: PathBuf| {
+        std::fs::read_to_string(folder.join("cmdline"))
+            .unwrap_or_default()
+            .replace('\0', " ")
+    };
+    folders
+        .filter(has)
+        .map(name)
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// Fails if one of them stays.
+#[track_caller]
+pub fn assert_no_process(mark: &str) {
+    eventually(
+        &format!("no process of {mark}: {:?}", processes_with(mark)),
+        || processes_with(mark).is_empty(),
+    );
+}
+
+/// A mark that no other process has.
+pub fn mark(name: &str) -> String {
+    format!("counterfoil-test-{}-{name}", std::process::id())
+}
