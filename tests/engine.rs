@@ -217,6 +217,7 @@ fn check(program: &Program, build: &Build, backend: &str) -> Result<(), Failed> 
     let native = finish(&mut Command::new(&file), &file.with_extension("native"))?;
     let expected = Ended {
         stdout: program.prints.clone(),
+        stderr: String::new(),
         code: program.exits,
     };
     same("natively", &native, "expected", &expected)?;
@@ -247,20 +248,38 @@ fn count(backend: &str, file: &Path) -> Result<u64, Failed> {
     let ended = finish(&mut command, &report)?;
     serde_json::from_str(&ended.stdout)
         .map(|report| instructions(&report))
-        .map_err(|error| format!("{backend}: no report: {error}").into())
+        .map_err(|error| format!("{backend}: no report: {error}\n{}", ended.stderr).into())
 }
 
 /// What is seen of a program from outside.
-#[derive(PartialEq)]
 struct Ended {
     stdout: String,
+    /// Only told: counterfoil's report is in it.
+    stderr: String,
     /// As a shell reports it: 128 and the signal's number for a death by signal.
     code: i32,
 }
 
-/// Runs to the end, output in files named after `record` so that a process that is left behind holds up nobody.
+/// Runs to the end, output in files named after `record` so that a process that is left behind holds up nobody. It gets
+/// no other descriptors: cargo hands down those of its job server.
 fn finish(command: &mut Command, record: &Path) -> Result<Ended, Failed> {
     let errors = record.with_extension("stderr");
+    let close_on_exec = || {
+        // SAFETY: takes three numbers and touches no memory.
+        match unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                3,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            )
+        } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(close_on_exec) };
     let mut child = command
         .current_dir(record.parent().expect("its folder"))
         .stdin(Stdio::null())
@@ -279,14 +298,16 @@ fn finish(command: &mut Command, record: &Path) -> Result<Ended, Failed> {
             }
         }
     };
-    let said = fs::read_to_string(errors)?;
-    if !said.is_empty() {
-        eprintln!("{}: {said}", record.display());
-    }
     Ok(Ended {
-        stdout: String::from_utf8_lossy(&fs::read(record)?).into_owned(),
+        stdout: read(record)?,
+        stderr: read(&errors)?,
         code: code(status),
     })
+}
+
+/// A file as text, whatever its bytes are.
+fn read(file: &Path) -> Result<String, Failed> {
+    Ok(String::from_utf8_lossy(&fs::read(file)?).into_owned())
 }
 
 /// Kills a child that leads its process group, and the group: what it started must not outlive the test.
@@ -305,9 +326,15 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 fn same(who: &str, is: &Ended, whom: &str, should: &Ended) -> Result<(), Failed> {
-    if is == should {
+    if (&is.stdout, is.code) == (&should.stdout, should.code) {
         return Ok(());
     }
     let text = |ended: &Ended| format!("exit code {} and {:?}", ended.code, ended.stdout);
-    Err(format!("{who}: {}\n{whom}: {}", text(is), text(should)).into())
+    Err(format!(
+        "{who}: {}\n{whom}: {}\n{}",
+        text(is),
+        text(should),
+        is.stderr
+    )
+    .into())
 }

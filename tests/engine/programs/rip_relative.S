@@ -5,7 +5,11 @@
 // exact
 #include "check.inc"
 .globl _start
-_start:	mov	$20, %ebp
+_start:	lea	vector + 16(%rip), %rax	// Nobody relocates a static-pie without a C library.
+	mov	%rax, address(%rip)
+	lea	give(%rip), %rax
+	mov	%rax, function(%rip)
+	mov	$20, %ebp
 round:	movq	$0x12345678, value(%rip)
 	movb	$0x11, value + 4(%rip)
 	movw	$0x2222, value + 6(%rip)
@@ -73,5 +77,5 @@ give:	mov	$99, %eax
 vector:	.long	1, 2, 3, 4
 value:	.quad	0
 copy:	.quad	0
-address: .quad	value
-function: .quad	give
+address: .quad	0
+function: .quad	0
