@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use counterfoil::sys::Pid;
 use counterfoil::sys::ptrace::Stopped;
 use counterfoil::sys::spawn::{Launch, Stream};
-use counterfoil::sys::tree::{Birth, self, End, Finished, Watcher};
+use counterfoil::sys::tree::{self, Birth, End, Finished, Watcher};
 
 /// Notes what it is told.
 #[derive(Default)]

@@ -57,12 +57,19 @@ impl Backend for Dbi {
     }
 
     fn offers(&self) -> Detail {
-        Detail { opcodes: true, functions: true, regions: false }
+        Detail {
+            opcodes: true,
+            functions: true,
+            regions: false,
+        }
     }
 
     fn probe(&self) -> Result<Ready, Unavailable> {
         traced::count_known(|launch| self.run(launch, Detail::default(), Path::new("")))?;
-        Ok(Ready { version: env!("CARGO_PKG_VERSION").to_owned(), notes: Vec::new() })
+        Ok(Ready {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            notes: Vec::new(),
+        })
     }
 
     fn run(&self, launch: &Launch, want: Detail, _scratch: &Path) -> Result<Run, BackendError> {
@@ -75,7 +82,11 @@ impl Backend for Dbi {
             })?,
         };
         let mut engine = Engine::new(want, log)?;
-        let launch = Launch { no_rseq: true, engine: Some(EngineCalls { magic: MAGIC_CALL }), ..launch.clone() };
+        let launch = Launch {
+            no_rseq: true,
+            engine: Some(EngineCalls { magic: MAGIC_CALL }),
+            ..launch.clone()
+        };
         let followed = tree::run(&launch, &mut engine);
         if let Some(failure) = engine.failure() {
             return Err(failed(failure));
@@ -88,7 +99,10 @@ impl Backend for Dbi {
             });
         }
         let counted = engine.finish()?;
-        let functions = counted.places.map(|places| places.functions(&self.modules)).transpose()?;
+        let functions = counted
+            .places
+            .map(|places| places.functions(&self.modules))
+            .transpose()?;
         let mut caveats: Vec<Caveat> = finish::caveats(&finished);
         caveats.extend(counted.caveats);
         Ok(Run {
@@ -108,7 +122,10 @@ impl Backend for Dbi {
 fn failed(failure: Failure) -> BackendError {
     match failure {
         Failure::Overflow(overflow) => BackendError::Overflow(overflow),
-        Failure::Unsupported(unsupported) => BackendError::Unsupported { kind: BackendKind::Dbi, what: unsupported.to_string() },
+        Failure::Unsupported(unsupported) => BackendError::Unsupported {
+            kind: BackendKind::Dbi,
+            what: unsupported.to_string(),
+        },
         instruction @ Failure::Instruction { .. } => BackendError::Tool {
             tool: "dbi",
             problem: instruction.to_string(),

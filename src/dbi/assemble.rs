@@ -277,7 +277,9 @@ mod tests {
         let decoder = Decoder::new(Arch::X86_64).unwrap();
         let (mut at, mut names) = (0, Vec::new());
         while at < code.bytes.len() {
-            let one = decoder.decode(&code.bytes[at..], 0x10000 + at as u64).unwrap();
+            let one = decoder
+                .decode(&code.bytes[at..], 0x10000 + at as u64)
+                .unwrap();
             at += one.len;
             names.push(one.mnemonic);
         }
@@ -291,7 +293,10 @@ mod tests {
         for start in 0..8 {
             let mut code = Code::default();
             code.restart(0x10000 + start);
-            for at in [code.jump_patchable(0x10000), code.branch_patchable(5, 0x10000)] {
+            for at in [
+                code.jump_patchable(0x10000),
+                code.branch_patchable(5, 0x10000),
+            ] {
                 assert!((code.base + u64::from(at)) % 8 <= 4);
             }
         }

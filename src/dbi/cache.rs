@@ -156,6 +156,8 @@ pub enum NoTranslation {
 pub struct Ground {
     /// Whether it may change without our being told.
     pub volatile: bool,
+    /// Whether the program can write it where it executes it.
+    pub writable: bool,
 }
 
 /// Original code, and what is known about it.
@@ -214,7 +216,10 @@ pub struct Place {
 impl Cache {
     /// An empty cache in these zones, with its table at `table`, which is below 2 GiB.
     pub fn new(zones: &[Place], table: Place, memory: &impl Memory) -> Cache {
-        let zones: Vec<Zone> = zones.iter().map(|place| Zone::new(*place, memory)).collect();
+        let zones: Vec<Zone> = zones
+            .iter()
+            .map(|place| Zone::new(*place, memory))
+            .collect();
         let cache = Cache {
             table: table.address as u32,
             table_offset: table.offset,
@@ -248,8 +253,13 @@ impl Cache {
     /// The exits of a unit that are counted by themselves: their counters, and the instructions complete there.
     pub fn counted_exits(&self, unit: &Unit) -> impl Iterator<Item = (u32, u16)> {
         let first = unit.first_exit as usize;
-        let exits = self.exits.get(first..first + usize::from(unit.exits)).unwrap_or_default();
-        exits.iter().filter_map(|exit| Some((exit.counter?, exit.done)))
+        let exits = self
+            .exits
+            .get(first..first + usize::from(unit.exits))
+            .unwrap_or_default();
+        exits
+            .iter()
+            .filter_map(|exit| Some((exit.counter?, exit.done)))
     }
 
     /// Counters in use.
@@ -260,7 +270,9 @@ impl Cache {
     /// The original bytes of a unit.
     pub fn bytes_of(&self, unit: &Unit) -> &[u8] {
         let start = unit.bytes_at as usize;
-        self.kept.get(start..start + usize::from(unit.bytes)).unwrap_or_default()
+        self.kept
+            .get(start..start + usize::from(unit.bytes))
+            .unwrap_or_default()
     }
 
     /// The exit that a thread's reason names.
@@ -281,12 +293,17 @@ impl Cache {
     /// Memory that the cache occupies in the program: start and end.
     pub fn places(&self) -> impl Iterator<Item = (u64, u64)> {
         let table = u64::from(self.table);
-        let zones = self.zones.iter().map(|zone| (zone.base, zone.base + ZONE_BYTES));
+        let zones = self
+            .zones
+            .iter()
+            .map(|zone| (zone.base, zone.base + ZONE_BYTES));
         zones.chain([(table, table + super::layout::TABLE_BYTES)])
     }
 
     fn zone_of(&self, address: u64) -> Option<usize> {
-        self.zones.iter().position(|zone| address.wrapping_sub(zone.base) < ZONE_BYTES)
+        self.zones
+            .iter()
+            .position(|zone| address.wrapping_sub(zone.base) < ZONE_BYTES)
     }
 
     fn body(&self, unit: &Unit) -> u64 {
@@ -339,7 +356,9 @@ impl Cache {
     }
 
     fn link_exit(&mut self, exit: &Exit, address: u64, memory: &impl Memory) {
-        let Some(zone) = self.zone_of(exit.patch) else { return };
+        let Some(zone) = self.zone_of(exit.patch) else {
+            return;
+        };
         let to = match reaches(exit.patch, address) {
             true => Some(address),
             false => self.hop(zone, address, Owner::Way(exit.target), memory),
@@ -351,7 +370,13 @@ impl Cache {
     }
 
     /// Cold code in a zone that jumps to an address anywhere.
-    fn hop(&mut self, zone: usize, address: u64, owner: Owner, memory: &impl Memory) -> Option<u64> {
+    fn hop(
+        &mut self,
+        zone: usize,
+        address: u64,
+        owner: Owner,
+        memory: &impl Memory,
+    ) -> Option<u64> {
         // jmp qword [rip + 0]; the address
         let mut code = Code::default();
         code.raw(&[0xff, 0x25, 0, 0, 0, 0]);
@@ -387,14 +412,26 @@ impl Cache {
         memory: &impl Memory,
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
-        let volatile = program.ground(wanted.pc).volatile;
+        let ground = program.ground(wanted.pc);
+        let volatile = ground.volatile;
         let request = (manner.request)(program.code(wanted.pc, 32));
         if let Some(length) = request {
-            plan.again(wanted.pc, &program.code(wanted.pc, usize::from(length)).to_vec(), 0, CountAt::Entry, false);
+            plan.again(
+                wanted.pc,
+                &program.code(wanted.pc, usize::from(length)).to_vec(),
+                0,
+                CountAt::Entry,
+                false,
+            );
             plan.marker = true;
         } else {
             let known = |pc| self.index.contains_key(&pc);
-            let limits = Limits { through_branches: !volatile, known: &known, marker: manner.marker };
+            let limits = Limits {
+                through_branches: !volatile,
+                until_store: ground.writable,
+                known: &known,
+                marker: manner.marker,
+            };
             plan.make(wanted.pc, program, &limits)?;
         }
         let index = self.emit(plan, wanted.indirect, volatile, request.is_some(), memory)?;
@@ -406,18 +443,29 @@ impl Cache {
     fn follow(&mut self, plan: &Plan) {
         for exit in &self.emitted.exits {
             if exit.kind == ExitKind::Link && !self.index.contains_key(&exit.target) {
-                self.queue.push(Wanted { pc: exit.target, indirect: false });
+                self.queue.push(Wanted {
+                    pc: exit.target,
+                    indirect: false,
+                });
             }
         }
-        if let Some(Kind::Call { .. } | Kind::CallTo) = plan.insts.last().map(|last| last.inst.kind) {
-            self.queue.push(Wanted { pc: plan.end(), indirect: true });
+        if let Some(Kind::Call { .. } | Kind::CallTo) = plan.insts.last().map(|last| last.inst.kind)
+        {
+            self.queue.push(Wanted {
+                pc: plan.end(),
+                indirect: true,
+            });
         }
     }
 
     /// The nearest zone to a piece of code.
     fn nearest(&self, pc: u64) -> usize {
         let distance = |zone: &Zone| zone.base.abs_diff(pc);
-        let nearest = self.zones.iter().enumerate().min_by_key(|(_, zone)| distance(zone));
+        let nearest = self
+            .zones
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, zone)| distance(zone));
         nearest.map_or(0, |(index, _)| index)
     }
 
@@ -430,7 +478,9 @@ impl Cache {
         memory: &impl Memory,
     ) -> Result<u32, Full> {
         let zone = self.nearest(plan.pc);
-        let otherwise = indirect.then(|| self.bucket_head(zone, plan.pc, memory)).transpose()?;
+        let otherwise = indirect
+            .then(|| self.bucket_head(zone, plan.pc, memory))
+            .transpose()?;
         let site = self.site(zone, plan, otherwise, checked, request);
         let mut emitted = std::mem::take(&mut self.emitted);
         let base = self.zones[zone].base;
@@ -449,7 +499,14 @@ impl Cache {
         Ok(index)
     }
 
-    fn site(&self, zone: usize, plan: &Plan, otherwise: Option<u64>, checked: bool, request: bool) -> Site {
+    fn site(
+        &self,
+        zone: usize,
+        plan: &Plan,
+        otherwise: Option<u64>,
+        checked: bool,
+        request: bool,
+    ) -> Site {
         let zone = &self.zones[zone];
         Site {
             hot: zone.base + u64::from(zone.hot),
@@ -465,7 +522,14 @@ impl Cache {
     }
 
     /// Writes a unit and remembers it.
-    fn add(&mut self, plan: &Plan, zone_index: usize, site: &Site, emitted: &Emitted, memory: &impl Memory) -> Result<u32, Full> {
+    fn add(
+        &mut self,
+        plan: &Plan,
+        zone_index: usize,
+        site: &Site,
+        emitted: &Emitted,
+        memory: &impl Memory,
+    ) -> Result<u32, Full> {
         let index = self.units.len() as u32;
         let zone = &mut self.zones[zone_index];
         if self.counters + emitted.counters > MOST_COUNTERS {
@@ -517,7 +581,11 @@ impl Cache {
             let number = self.exits.len() as u32;
             self.exits.push(exit);
             let waits = exit.kind == ExitKind::Link && !exit.born_linked;
-            let next = if waits { self.waiting.insert(exit.target, number).unwrap_or(NONE) } else { NONE };
+            let next = if waits {
+                self.waiting.insert(exit.target, number).unwrap_or(NONE)
+            } else {
+                NONE
+            };
             self.waiting_next.push(next);
         }
         let body = self.body(&unit);
@@ -539,7 +607,8 @@ impl Cache {
         if reaches(self.zones[zone].base, head) {
             return Ok(head);
         }
-        self.hop(zone, head, Owner::Lookup, memory).ok_or(Full::Zone)
+        self.hop(zone, head, Owner::Lookup, memory)
+            .ok_or(Full::Zone)
     }
 
     fn enter_table(&self, pc: u64, prologue: u64, memory: &impl Memory) {
@@ -555,7 +624,9 @@ impl Cache {
         code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
         prologue(&mut code, unit.pc, unit.flags_dead, otherwise);
         code.jump(self.body(&unit));
-        let start = self.zones[zone].add_cold(&code.bytes, Owner::Lookup, memory).ok_or(Full::Zone)?;
+        let start = self.zones[zone]
+            .add_cold(&code.bytes, Owner::Lookup, memory)
+            .ok_or(Full::Zone)?;
         self.units[index as usize].prologue = (start - self.zones[zone].base) as u32;
         self.enter_table(unit.pc, start, memory);
         Ok(())
@@ -572,10 +643,22 @@ impl Cache {
                 let mark = self.emit_again(unit)?.mark_at(address)?;
                 Some(Stand::Unit { unit, mark })
             }
-            Owner::Lookup => Some(Stand::Between(Between { restore: spilled::RCX, indirect: true, answered: false })),
-            Owner::Way(target) => Some(Stand::Unit { unit: NONE, mark: Mark {
-                at: 0, pc: Pc::At(target), done: 0, counted: true, restore: 0, base: 0,
-            } }),
+            Owner::Lookup => Some(Stand::Between(Between {
+                restore: spilled::RCX,
+                indirect: true,
+                answered: false,
+            })),
+            Owner::Way(target) => Some(Stand::Unit {
+                unit: NONE,
+                mark: Mark {
+                    at: 0,
+                    pc: Pc::At(target),
+                    done: 0,
+                    counted: true,
+                    restore: 0,
+                    base: 0,
+                },
+            }),
         }
     }
 
@@ -588,7 +671,13 @@ impl Cache {
             AT_ENTRY => CountAt::Entry,
             at => CountAt::Free(usize::from(at)),
         };
-        plan.again(unit.pc, self.bytes_of(unit), unit.instructions, count_at, unit.flags_dead);
+        plan.again(
+            unit.pc,
+            self.bytes_of(unit),
+            unit.instructions,
+            count_at,
+            unit.flags_dead,
+        );
         let site = Site {
             hot: zone.base + u64::from(unit.hot),
             cold: zone.base + u64::from(unit.cold),
@@ -656,13 +745,19 @@ impl Cache {
 
     /// Where its zones are.
     pub fn zone_places(&self) -> Vec<Place> {
-        let place = |zone: &Zone| Place { address: zone.base, offset: zone.offset };
+        let place = |zone: &Zone| Place {
+            address: zone.base,
+            offset: zone.offset,
+        };
         self.zones.iter().map(place).collect()
     }
 
     /// Where its table is.
     pub fn table_place(&self) -> Place {
-        Place { address: self.table.into(), offset: self.table_offset }
+        Place {
+            address: self.table.into(),
+            offset: self.table_offset,
+        }
     }
 
     /// Goes on in a new zone.
@@ -683,7 +778,7 @@ impl Cache {
         }
         for number in 0..self.exits.len() {
             let exit = self.exits[number];
-            if exit.kind == ExitKind::Link && inside(exit.target) {
+            if exit.kind != ExitKind::Request && inside(exit.target) {
                 self.unlink(number as u32, memory)?;
             }
         }
@@ -692,21 +787,31 @@ impl Cache {
 
     /// Whether something that begins in `start..end` is translated that does not look at its code itself.
     pub fn relies_on(&self, start: u64, end: u64) -> impl Iterator<Item = &Unit> {
-        let current = self.index.values().map(|index| &self.units[*index as usize]);
+        let current = self
+            .index
+            .values()
+            .map(|index| &self.units[*index as usize]);
         current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked)
     }
 
     /// Makes an exit leave the cache again.
     fn unlink(&mut self, number: u32, memory: &impl Memory) -> Result<(), Full> {
         let exit = self.exits[number as usize];
-        let Some(zone) = self.zone_of(exit.patch) else { return Ok(()) };
+        let Some(zone) = self.zone_of(exit.patch) else {
+            return Ok(());
+        };
         let mut code = Code::default();
         code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
         code.store_value(super::layout::slot::REASON, number + 1);
         code.jump(self.zones[zone].common.leave);
         let owner = Owner::Way(exit.target);
-        let leave = self.zones[zone].add_cold(&code.bytes, owner, memory).ok_or(Full::Zone)?;
+        let leave = self.zones[zone]
+            .add_cold(&code.bytes, owner, memory)
+            .ok_or(Full::Zone)?;
         self.link_exit(&exit, leave, memory);
+        if exit.kind == ExitKind::Stale {
+            return Ok(());
+        }
         let next = self.waiting.insert(exit.target, number).unwrap_or(NONE);
         if next != number {
             self.waiting_next[number as usize] = next;
@@ -720,7 +825,12 @@ impl Cache {
             return;
         }
         let zone = &self.zones[usize::from(unit.zone)];
-        let high = u64::from(unit.prologue) + if unit.flags_dead { HIGH_IF_DEAD } else { HIGH_IF_LIVE };
+        let high = u64::from(unit.prologue)
+            + if unit.flags_dead {
+                HIGH_IF_DEAD
+            } else {
+                HIGH_IF_LIVE
+            };
         memory.store_u32(zone.offset + high, NO_HIGH_HALF);
     }
 }
@@ -773,7 +883,11 @@ impl Zone {
 
     fn owner(&self, address: u64) -> Option<Owner> {
         let offset = u32::try_from(address.checked_sub(self.base)?).ok()?;
-        let owners = if offset < COLD_START { &self.hot_owners } else { &self.cold_owners };
+        let owners = if offset < COLD_START {
+            &self.hot_owners
+        } else {
+            &self.cold_owners
+        };
         let index = owners.partition_point(|(start, _)| *start <= offset);
         owners.get(index.checked_sub(1)?).map(|(_, owner)| *owner)
     }

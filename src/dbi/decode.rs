@@ -4,8 +4,8 @@
 //! refused by name.
 
 use iced_x86::{
-    Code, ConstantOffsets, Decoder, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
-    Mnemonic, OpKind, Register, RflagsBits,
+    Code, ConstantOffsets, Decoder, DecoderOptions, Encoder, FlowControl, Instruction,
+    InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
 };
 
 /// Arithmetic flags, as a set of bits.
@@ -214,14 +214,25 @@ fn kind(one: &Instruction) -> Kind {
     match one.flow_control() {
         FlowControl::UnconditionalBranch => Kind::Jump { target },
         FlowControl::ConditionalBranch => match count_branch(one.code()) {
-            Some((opcode, address_size_32)) => Kind::CountBranch { opcode, address_size_32, target },
+            Some((opcode, address_size_32)) => Kind::CountBranch {
+                opcode,
+                address_size_32,
+                target,
+            },
             // `ConditionCode` has `None` first, then the conditions in the order of their numbers.
-            None => Kind::Branch { condition: (one.condition_code() as u8).wrapping_sub(1) & 15, target },
+            None => Kind::Branch {
+                condition: (one.condition_code() as u8).wrapping_sub(1) & 15,
+                target,
+            },
         },
         FlowControl::Call if one.is_call_near() => Kind::Call { target },
         FlowControl::Call if one.code() == Code::Syscall => Kind::SystemCall,
         FlowControl::Return => Kind::Return {
-            pops: if one.op_count() > 0 { one.immediate16() } else { 0 },
+            pops: if one.op_count() > 0 {
+                one.immediate16()
+            } else {
+                0
+            },
         },
         FlowControl::IndirectBranch => Kind::JumpTo,
         FlowControl::IndirectCall => Kind::CallTo,
@@ -246,19 +257,29 @@ fn count_branch(code: Code) -> Option<(u8, bool)> {
 
 fn refusal(one: &Instruction) -> Option<Refusal> {
     use Mnemonic::{
-        Int, Into, Iret, Iretd, Iretq, Lgs, Lkgs, Rdgsbase, Retf, Sysenter, Swapgs, Wrgsbase, Xbegin,
+        Int, Into, Iret, Iretd, Iretq, Lgs, Lkgs, Rdgsbase, Retf, Swapgs, Sysenter, Wrgsbase,
+        Xbegin,
     };
-    let gs_operand = || (0..one.op_count()).any(|at| one.op_kind(at) == OpKind::Register && one.op_register(at) == Register::GS);
+    let gs_operand = || {
+        (0..one.op_count())
+            .any(|at| one.op_kind(at) == OpKind::Register && one.op_register(at) == Register::GS)
+    };
     match one.mnemonic() {
         Rdgsbase | Wrgsbase | Swapgs | Lgs | Lkgs => Some(Refusal::UsesGs),
         Int if one.immediate8() == 0x80 => Some(Refusal::Call32),
         Sysenter => Some(Refusal::Call32),
         Iret | Iretd | Iretq | Retf | Into => Some(Refusal::FarTransfer),
         Xbegin => Some(Refusal::Transaction),
-        _ if one.is_call_far() || one.is_jmp_far() || one.is_call_far_indirect() || one.is_jmp_far_indirect() => {
+        _ if one.is_call_far()
+            || one.is_jmp_far()
+            || one.is_call_far_indirect()
+            || one.is_jmp_far_indirect() =>
+        {
             Some(Refusal::FarTransfer)
         }
-        _ if one.segment_prefix() == Register::GS && one.memory_segment() == Register::GS => Some(Refusal::UsesGs),
+        _ if one.segment_prefix() == Register::GS && one.memory_segment() == Register::GS => {
+            Some(Refusal::UsesGs)
+        }
         _ if gs_operand() => Some(Refusal::UsesGs),
         _ if has_16_bit_target(one) => Some(Refusal::BranchSize),
         _ if one.memory_base() == Register::EIP => Some(Refusal::EipRelative),
@@ -268,14 +289,22 @@ fn refusal(one: &Instruction) -> Option<Refusal> {
 
 fn has_16_bit_target(one: &Instruction) -> bool {
     let relative = one.op_count() > 0 && one.op_kind(0) == OpKind::NearBranch16;
-    relative || matches!(one.code(), Code::Retnw | Code::Retnw_imm16 | Code::Jmp_rm16 | Code::Call_rm16)
+    relative
+        || matches!(
+            one.code(),
+            Code::Retnw | Code::Retnw_imm16 | Code::Jmp_rm16 | Code::Call_rm16
+        )
 }
 
 /// Flags read, and flags killed.
 fn flags(one: &Instruction, kind: Kind) -> (Flags, Flags) {
     match kind {
         Kind::Unknown | Kind::Refused(_) | Kind::SystemCall => return (Flags::ALL, Flags::NONE),
-        Kind::Jump { .. } | Kind::Call { .. } | Kind::Return { .. } | Kind::JumpTo | Kind::CallTo => {
+        Kind::Jump { .. }
+        | Kind::Call { .. }
+        | Kind::Return { .. }
+        | Kind::JumpTo
+        | Kind::CallTo => {
             return (Flags::NONE, Flags::NONE);
         }
         _ => {}
@@ -295,7 +324,10 @@ fn flags(one: &Instruction, kind: Kind) -> (Flags, Flags) {
 
 /// Instructions that always stop the program: whoever looks at it then sees the flags.
 fn stops(one: &Instruction) -> bool {
-    matches!(one.flow_control(), FlowControl::Interrupt | FlowControl::Exception) || one.is_privileged()
+    matches!(
+        one.flow_control(),
+        FlowControl::Interrupt | FlowControl::Exception
+    ) || one.is_privileged()
 }
 
 /// Whether flags may stay as they were: a shift by nothing, a repetition of nothing (Intel SDM volume 2, SAL/SAR/SHL/SHR,
@@ -327,6 +359,19 @@ fn undefined_but_changed(mnemonic: Mnemonic) -> Flags {
     }
 }
 
+/// Whether the instruction that `bytes` begin with may write memory.
+pub fn writes_memory(bytes: &[u8]) -> bool {
+    let (one, _) = read(bytes, 0);
+    let mut factory = InstructionInfoFactory::new();
+    let used = factory.info(&one).used_memory();
+    used.iter().any(|memory| {
+        !matches!(
+            memory.access(),
+            OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess | OpAccess::None
+        )
+    })
+}
+
 /// The instruction at `pc` with its relative operand addressed through a register that it does not use; the bytes and the
 /// register, which must hold the operand's address.
 pub fn rebase(bytes: &[u8], pc: u64) -> Option<(Vec<u8>, Base)> {
@@ -338,7 +383,9 @@ pub fn rebase(bytes: &[u8], pc: u64) -> Option<(Vec<u8>, Base)> {
         .iter()
         .map(|used| used.register().full_register())
         .collect();
-    let (register, number) = BASES.into_iter().find(|(register, _)| !used.contains(register))?;
+    let (register, number) = BASES
+        .into_iter()
+        .find(|(register, _)| !used.contains(register))?;
     one.set_memory_base(register);
     one.set_memory_index(Register::None);
     one.set_memory_displacement64(0);
@@ -361,7 +408,9 @@ pub fn load_target(bytes: &[u8], pc: u64) -> Option<(Vec<u8>, Option<u8>)> {
     let opcode = bytes.iter().position(|byte| *byte == OPCODE)?;
     let (prefixes, rest) = bytes.get(..usize::from(inst.len))?.split_at(opcode);
     let rex = prefixes.last().copied().filter(|byte| byte & 0xf0 == 0x40);
-    let legacy = prefixes.iter().filter(|byte| **byte & 0xf0 != 0x40 && !BRANCH_PREFIXES.contains(byte));
+    let legacy = prefixes
+        .iter()
+        .filter(|byte| **byte & 0xf0 != 0x40 && !BRANCH_PREFIXES.contains(byte));
     let mut load: Vec<u8> = legacy.copied().collect();
     load.push(rex.unwrap_or(0) & !REX_R | REX_W);
     load.push(0x8b);
@@ -382,14 +431,37 @@ mod tests {
     #[test]
     fn tells_the_ways_of_control() {
         assert_eq!(kind_of(&[0xeb, 0]), Kind::Jump { target: 0x1002 });
-        assert_eq!(kind_of(&[0x0f, 0x84, 1, 0, 0, 0]), Kind::Branch { condition: 4, target: 0x1007 });
-        assert_eq!(kind_of(&[0x75, 0xfe]), Kind::Branch { condition: 5, target: 0x1000 });
-        let jrcxz = Kind::CountBranch { opcode: 0xe3, address_size_32: false, target: 0x1002 };
+        assert_eq!(
+            kind_of(&[0x0f, 0x84, 1, 0, 0, 0]),
+            Kind::Branch {
+                condition: 4,
+                target: 0x1007
+            }
+        );
+        assert_eq!(
+            kind_of(&[0x75, 0xfe]),
+            Kind::Branch {
+                condition: 5,
+                target: 0x1000
+            }
+        );
+        let jrcxz = Kind::CountBranch {
+            opcode: 0xe3,
+            address_size_32: false,
+            target: 0x1002,
+        };
         assert_eq!(kind_of(&[0xe3, 0]), jrcxz);
-        let loop32 = Kind::CountBranch { opcode: 0xe2, address_size_32: true, target: 0x1003 };
+        let loop32 = Kind::CountBranch {
+            opcode: 0xe2,
+            address_size_32: true,
+            target: 0x1003,
+        };
         assert_eq!(kind_of(&[0x67, 0xe2, 0]), loop32);
         assert_eq!(kind_of(&[0xe8, 0, 0, 0, 0]), Kind::Call { target: 0x1005 });
-        assert_eq!(kind_of(&[0x66, 0x66, 0x48, 0xe8, 0, 0, 0, 0]), Kind::Call { target: 0x1008 });
+        assert_eq!(
+            kind_of(&[0x66, 0x66, 0x48, 0xe8, 0, 0, 0, 0]),
+            Kind::Call { target: 0x1008 }
+        );
         assert_eq!(kind_of(&[0xc3]), Kind::Return { pops: 0 });
         assert_eq!(kind_of(&[0xf3, 0xc3]), Kind::Return { pops: 0 });
         assert_eq!(kind_of(&[0xc2, 8, 0]), Kind::Return { pops: 8 });
@@ -407,11 +479,20 @@ mod tests {
 
     #[test]
     fn refuses_by_name() {
-        assert_eq!(kind_of(&[0x65, 0x48, 0x8b, 4, 0x25, 0, 0, 0, 0]), Kind::Refused(Refusal::UsesGs));
-        assert_eq!(kind_of(&[0xf3, 0x48, 0x0f, 0xae, 0xd8]), Kind::Refused(Refusal::UsesGs));
+        assert_eq!(
+            kind_of(&[0x65, 0x48, 0x8b, 4, 0x25, 0, 0, 0, 0]),
+            Kind::Refused(Refusal::UsesGs)
+        );
+        assert_eq!(
+            kind_of(&[0xf3, 0x48, 0x0f, 0xae, 0xd8]),
+            Kind::Refused(Refusal::UsesGs)
+        );
         assert_eq!(kind_of(&[0xcd, 0x80]), Kind::Refused(Refusal::Call32));
         assert_eq!(kind_of(&[0x48, 0xcf]), Kind::Refused(Refusal::FarTransfer));
-        assert_eq!(kind_of(&[0xc7, 0xf8, 0, 0, 0, 0]), Kind::Refused(Refusal::Transaction));
+        assert_eq!(
+            kind_of(&[0xc7, 0xf8, 0, 0, 0, 0]),
+            Kind::Refused(Refusal::Transaction)
+        );
     }
 
     #[test]
@@ -437,7 +518,10 @@ mod tests {
     fn finds_relative_operands() {
         let bytes = [0x48, 0x8b, 0x05, 0x10, 0, 0, 0];
         let one = decode(&bytes, 0x1000);
-        assert_eq!((one.rip_disp, one.rip_target(&bytes, 0x1000)), (Some(3), Some(0x1017)));
+        assert_eq!(
+            (one.rip_disp, one.rip_target(&bytes, 0x1000)),
+            (Some(3), Some(0x1017))
+        );
         let shift = [0xd1, 0x25, 0x10, 0, 0, 0];
         assert_eq!(decode(&shift, 0).rip_disp, Some(2));
         let compare = [0x83, 0x3d, 0x10, 0, 0, 0, 5];
@@ -460,8 +544,17 @@ mod tests {
         assert_eq!(load(&[0xff, 0xe0]), (vec![0x48, 0x8b, 0xc8], None));
         assert_eq!(load(&[0x41, 0xff, 0xe3]), (vec![0x49, 0x8b, 0xcb], None));
         assert_eq!(load(&[0x3e, 0xff, 0xe0]), (vec![0x48, 0x8b, 0xc8], None));
-        assert_eq!(load(&[0xff, 0x25, 1, 0, 0, 0]), (vec![0x48, 0x8b, 0x0d, 1, 0, 0, 0], Some(3)));
-        assert_eq!(load(&[0x64, 0xff, 0x14, 0x25, 1, 0, 0, 0]), (vec![0x64, 0x48, 0x8b, 0x0c, 0x25, 1, 0, 0, 0], None));
-        assert_eq!(load(&[0xff, 0x54, 0xc4, 8]), (vec![0x48, 0x8b, 0x4c, 0xc4, 8], None));
+        assert_eq!(
+            load(&[0xff, 0x25, 1, 0, 0, 0]),
+            (vec![0x48, 0x8b, 0x0d, 1, 0, 0, 0], Some(3))
+        );
+        assert_eq!(
+            load(&[0x64, 0xff, 0x14, 0x25, 1, 0, 0, 0]),
+            (vec![0x64, 0x48, 0x8b, 0x0c, 0x25, 1, 0, 0, 0], None)
+        );
+        assert_eq!(
+            load(&[0xff, 0x54, 0xc4, 8]),
+            (vec![0x48, 0x8b, 0x4c, 0xc4, 8], None)
+        );
     }
 }

@@ -172,11 +172,12 @@ impl Emitted {
 
     /// The mark of the instruction at an address of the unit's code.
     pub fn mark_at(&self, address: u64) -> Option<Mark> {
-        let (marks, base, length) = if address.wrapping_sub(self.hot.base) < self.hot.bytes.len() as u64 {
-            (&self.hot_marks, self.hot.base, self.hot.bytes.len())
-        } else {
-            (&self.cold_marks, self.cold.base, self.cold.bytes.len())
-        };
+        let (marks, base, length) =
+            if address.wrapping_sub(self.hot.base) < self.hot.bytes.len() as u64 {
+                (&self.hot_marks, self.hot.base, self.hot.bytes.len())
+            } else {
+                (&self.cold_marks, self.cold.base, self.cold.bytes.len())
+            };
         let offset = u32::try_from(address.checked_sub(base)?).ok()?;
         if offset as usize >= length {
             return None;
@@ -200,7 +201,12 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     fn unit(&mut self) {
         if let Some(otherwise) = self.site.otherwise {
             self.mark_as(Pc::InSlot, spilled::RCX);
-            prologue(&mut self.out.hot, self.plan.pc, self.plan.flags_dead, otherwise);
+            prologue(
+                &mut self.out.hot,
+                self.plan.pc,
+                self.plan.flags_dead,
+                otherwise,
+            );
         }
         self.out.body = self.out.hot.offset();
         if let Some(next) = self.site.request {
@@ -279,7 +285,11 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         match planned.inst.kind {
             Kind::Plain => self.plain(planned, last),
             Kind::Branch { condition, target } => self.branch(condition, target, last),
-            Kind::CountBranch { opcode, address_size_32, target } => {
+            Kind::CountBranch {
+                opcode,
+                address_size_32,
+                target,
+            } => {
                 self.count_branch(opcode, address_size_32, target);
             }
             Kind::Jump { target } => {
@@ -351,7 +361,14 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.mark_as(Pc::At(target), 0);
         let (to, linked) = self.destination(target);
         let patch = self.out.hot.jump_patchable(to);
-        self.exit(target, self.site.hot + u64::from(patch), None, n, ExitKind::Link, linked);
+        self.exit(
+            target,
+            self.site.hot + u64::from(patch),
+            None,
+            n,
+            ExitKind::Link,
+            linked,
+        );
     }
 
     /// Translated code for `target`, or else a new exit's.
@@ -364,7 +381,10 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         };
         match known {
             Some(to) => (to, true),
-            None => (self.leave(target, self.plan.insts.len() as u16, true), false),
+            None => (
+                self.leave(target, self.plan.insts.len() as u16, true),
+                false,
+            ),
         }
     }
 
@@ -378,8 +398,23 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         address
     }
 
-    fn exit(&mut self, target: u64, patch: u64, counter: Option<u32>, done: u16, kind: ExitKind, born_linked: bool) {
-        self.out.exits.push(Exit { target, patch, counter, done, kind, born_linked });
+    fn exit(
+        &mut self,
+        target: u64,
+        patch: u64,
+        counter: Option<u32>,
+        done: u16,
+        kind: ExitKind,
+        born_linked: bool,
+    ) {
+        self.out.exits.push(Exit {
+            target,
+            patch,
+            counter,
+            done,
+            kind,
+            born_linked,
+        });
     }
 
     fn branch(&mut self, condition: u8, target: u64, last: bool) {
@@ -392,7 +427,14 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         }
         let (to, linked) = self.destination(target);
         let patch = self.out.hot.branch_patchable(condition, to);
-        self.exit(target, self.site.hot + u64::from(patch), None, n, ExitKind::Link, linked);
+        self.exit(
+            target,
+            self.site.hot + u64::from(patch),
+            None,
+            n,
+            ExitKind::Link,
+            linked,
+        );
         self.finish(self.plan.end());
     }
 
@@ -666,7 +708,16 @@ impl Common {
         code.restore_rcx();
         code.load_r11(slot::R11);
         code.jump_slot(slot::TARGET);
-        Common { leave, miss, call, number, end: code.here(), start, joint, tail }
+        Common {
+            leave,
+            miss,
+            call,
+            number,
+            end: code.here(),
+            start,
+            joint,
+            tail,
+        }
     }
 
     /// What it means to stand at `address`, given the thread's reason to leave; none outside.
@@ -681,10 +732,18 @@ impl Common {
             let indirect = reason == INDIRECT || (self.miss..self.joint).contains(&address);
             let rcx = if indirect { RCX } else { 0 };
             let rax = if address > self.tail { RAX } else { 0 };
-            return Some(Between { restore: rcx | rax, indirect, answered: false });
+            return Some(Between {
+                restore: rcx | rax,
+                indirect,
+                answered: false,
+            });
         }
         let restored = (address - resume) / LOAD_BYTES;
         let restore = [RAX | RCX | R11, RCX | R11, R11, 0][restored.min(3) as usize];
-        Some(Between { restore, indirect: false, answered: true })
+        Some(Between {
+            restore,
+            indirect: false,
+            answered: true,
+        })
     }
 }

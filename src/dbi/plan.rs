@@ -80,6 +80,8 @@ pub struct Plan {
 pub struct Limits<'a> {
     /// Whether it may go on behind forward branches.
     pub through_branches: bool,
+    /// Whether it ends behind an instruction that writes memory, which may be the next instruction's.
+    pub until_store: bool,
     /// Whether there is a unit at an address: another ends there, behind a branch.
     pub known: &'a dyn Fn(u64) -> bool,
     /// Whether code is a marker, which makes a unit of its own.
@@ -106,7 +108,12 @@ impl Plan {
     }
 
     /// Plans the unit at `pc` anew.
-    pub fn make(&mut self, pc: u64, source: &mut impl Source, limits: &Limits) -> Result<(), NoUnit> {
+    pub fn make(
+        &mut self,
+        pc: u64,
+        source: &mut impl Source,
+        limits: &Limits,
+    ) -> Result<(), NoUnit> {
         self.pc = pc;
         self.insts.clear();
         self.bytes.clear();
@@ -118,7 +125,14 @@ impl Plan {
     }
 
     /// The plan that was made before, from what was kept of it.
-    pub fn again(&mut self, pc: u64, bytes: &[u8], instructions: u16, count_at: CountAt, flags_dead: bool) {
+    pub fn again(
+        &mut self,
+        pc: u64,
+        bytes: &[u8],
+        instructions: u16,
+        count_at: CountAt,
+        flags_dead: bool,
+    ) {
         self.pc = pc;
         self.insts.clear();
         self.bytes.clear();
@@ -128,7 +142,11 @@ impl Plan {
         let mut at = 0;
         for _ in 0..instructions {
             let inst = decode::decode(bytes.get(at..).unwrap_or_default(), pc + at as u64);
-            let inst = if inst.kind == Kind::Unknown { undefined(inst) } else { inst };
+            let inst = if inst.kind == Kind::Unknown {
+                undefined(inst)
+            } else {
+                inst
+            };
             self.push(at, inst);
             at += usize::from(inst.len);
         }
@@ -160,7 +178,7 @@ impl Plan {
             self.push(at, inst);
             at += usize::from(inst.len);
             let goes_on = match inst.kind {
-                Kind::Plain => true,
+                Kind::Plain => !(limits.until_store && decode::writes_memory(rest)),
                 Kind::Branch { target, .. } => {
                     branches += 1;
                     let next = self.pc + at as u64;

@@ -175,7 +175,9 @@ fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch),
 fn layout(chosen: &Chosen) -> StackLayout {
     match chosen.info.name {
         BackendKind::Cachegrind | BackendKind::Callgrind => StackLayout::Valgrind,
-        BackendKind::Perf | BackendKind::Dbi | BackendKind::Step | BackendKind::Fake => StackLayout::Kernel,
+        BackendKind::Perf | BackendKind::Dbi | BackendKind::Step | BackendKind::Fake => {
+            StackLayout::Kernel
+        }
     }
 }
 

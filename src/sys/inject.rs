@@ -124,7 +124,12 @@ impl<'a> Calls<'a> {
         let registers = thread.registers()?;
         let mask = thread.signal_mask()?;
         thread.set_signal_mask(u64::MAX)?;
-        Ok(Calls { thread, registers, mask, at })
+        Ok(Calls {
+            thread,
+            registers,
+            mask,
+            at,
+        })
     }
 
     /// The registers that the thread will have afterwards.
@@ -182,7 +187,10 @@ impl<'a> Calls<'a> {
 
     /// Puts everything back.
     pub fn end(self) -> io::Result<()> {
-        let registers = libc::user_regs_struct { orig_rax: u64::MAX, ..self.registers };
+        let registers = libc::user_regs_struct {
+            orig_rax: u64::MAX,
+            ..self.registers
+        };
         ptrace::setregs(self.thread.tid(), registers)?;
         Ok(self.thread.set_signal_mask(self.mask)?)
     }

@@ -117,7 +117,12 @@ impl Stopped {
         const ADDRESS: usize = 16;
         let mut info = ptrace::getsiginfo(self.tid)?;
         // SAFETY: `siginfo_t` has 128 bytes, and those at this offset are the address, of any value.
-        unsafe { (&raw mut info).byte_add(ADDRESS).cast::<u64>().write(address) };
+        unsafe {
+            (&raw mut info)
+                .byte_add(ADDRESS)
+                .cast::<u64>()
+                .write(address)
+        };
         ptrace::setsiginfo(self.tid, &info)
     }
 

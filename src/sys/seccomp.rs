@@ -80,7 +80,12 @@ impl EngineCalls {
         let mut rules = vec![
             Rule::Jump(libc::BPF_JEQ, self.magic, To::Report, To::Next),
             Rule::Jump(libc::BPF_JSET, X32, To::Report, To::Next),
-            Rule::Jump(libc::BPF_JEQ, libc::SYS_arch_prctl as u32, To::Next, To::Skip(2)),
+            Rule::Jump(
+                libc::BPF_JEQ,
+                libc::SYS_arch_prctl as u32,
+                To::Next,
+                To::Skip(2),
+            ),
             Rule::Load(argument(0)),
             Rule::Jump(libc::BPF_JEQ, ARCH_SET_GS, To::Report, To::Pass),
         ];
@@ -90,7 +95,12 @@ impl EngineCalls {
                 None if number == libc::SYS_prctl as u32 => rules.extend([
                     Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(2)),
                     Rule::Load(argument(0)),
-                    Rule::Jump(libc::BPF_JEQ, libc::PR_SET_SECCOMP as u32, To::Report, To::Pass),
+                    Rule::Jump(
+                        libc::BPF_JEQ,
+                        libc::PR_SET_SECCOMP as u32,
+                        To::Report,
+                        To::Pass,
+                    ),
                 ]),
                 None => rules.push(Rule::Jump(libc::BPF_JEQ, number, To::Report, To::Next)),
                 Some((index, bit)) => rules.extend([
@@ -115,7 +125,12 @@ impl Filter {
     ) -> Option<Filter> {
         let mut rules = engine.map(EngineCalls::rules).unwrap_or_default();
         if no_rseq {
-            rules.push(Rule::Jump(libc::BPF_JEQ, libc::SYS_rseq as u32, To::Missing, To::Next));
+            rules.push(Rule::Jump(
+                libc::BPF_JEQ,
+                libc::SYS_rseq as u32,
+                To::Missing,
+                To::Next,
+            ));
         }
         if random {
             rules.push(Rule::Jump(

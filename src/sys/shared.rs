@@ -56,7 +56,10 @@ impl Shared {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Window { start: start.cast(), length: length as usize })
+        Ok(Window {
+            start: start.cast(),
+            length: length as usize,
+        })
     }
 
     /// Reads bytes without making pages of holes.
@@ -87,7 +90,10 @@ unsafe impl Send for Window {}
 impl Window {
     fn place(&self, offset: u64, bytes: usize) -> *mut u8 {
         let offset = offset as usize;
-        assert!(offset <= self.length && bytes <= self.length - offset, "access beyond a window");
+        assert!(
+            offset <= self.length && bytes <= self.length - offset,
+            "access beyond a window"
+        );
         self.start.wrapping_add(offset)
     }
 
@@ -151,7 +157,10 @@ mod tests {
     #[test]
     fn windows_show_the_same_memory_and_holes_are_zeros() {
         let shared = Shared::new().unwrap();
-        let (a, b) = (shared.window(1 << 30, 8192).unwrap(), shared.window(1 << 30, 4096).unwrap());
+        let (a, b) = (
+            shared.window(1 << 30, 8192).unwrap(),
+            shared.window(1 << 30, 4096).unwrap(),
+        );
         a.write(3, b"counted");
         a.store_u64(16, 7);
         a.store_u32(26, 9);
@@ -167,6 +176,10 @@ mod tests {
     #[test]
     #[should_panic(expected = "beyond a window")]
     fn refuses_what_is_outside() {
-        Shared::new().unwrap().window(0, 4096).unwrap().write(4090, &[0; 7]);
+        Shared::new()
+            .unwrap()
+            .window(0, 4096)
+            .unwrap()
+            .write(4090, &[0; 7]);
     }
 }

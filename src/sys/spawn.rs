@@ -234,7 +234,12 @@ fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
             .map(|cwd| c_string(cwd.as_os_str()))
             .transpose()?,
         fds: streams.chain(files).collect(),
-        filter: Filter::new(launch.report, launch.answers_random(), launch.no_rseq, launch.engine),
+        filter: Filter::new(
+            launch.report,
+            launch.answers_random(),
+            launch.no_rseq,
+            launch.engine,
+        ),
         _strings: all,
     })
 }

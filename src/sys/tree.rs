@@ -102,7 +102,10 @@ pub trait Watcher {
     }
     /// A signal has stopped the thread of `process`; also the end of a single step. Only at [`Pace::Run`].
     fn signal(&mut self, _process: Pid, _stopped: &Stopped, signal: i32) -> io::Result<Onward> {
-        Ok(Onward { pace: Pace::Run, signal: Some(signal) })
+        Ok(Onward {
+            pace: Pace::Run,
+            signal: Some(signal),
+        })
     }
     /// The thread of `process` goes on after a stop that was no signal's, call's or birth's.
     fn interrupted(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {

@@ -42,11 +42,17 @@ impl Change {
     /// The change that a call asks for.
     pub fn of(number: libc::c_long, registers: &user_regs_struct) -> Option<Change> {
         match number {
-            libc::SYS_mmap => Some(Change::Map { length: registers.rsi }),
-            libc::SYS_mprotect | libc::SYS_pkey_mprotect => {
-                Some(Change::Protect { start: registers.rdi, length: registers.rsi })
-            }
-            libc::SYS_mremap => Some(Change::Move { from: registers.rdi, length: registers.rdx }),
+            libc::SYS_mmap => Some(Change::Map {
+                length: registers.rsi,
+            }),
+            libc::SYS_mprotect | libc::SYS_pkey_mprotect => Some(Change::Protect {
+                start: registers.rdi,
+                length: registers.rsi,
+            }),
+            libc::SYS_mremap => Some(Change::Move {
+                from: registers.rdi,
+                length: registers.rdx,
+            }),
             _ => None,
         }
     }
@@ -55,7 +61,10 @@ impl Change {
     pub fn without_execution(&self, registers: &user_regs_struct) -> Option<user_regs_struct> {
         match self {
             Change::Move { .. } => None,
-            _ => Some(user_regs_struct { rdx: registers.rdx & !EXECUTE, ..*registers }),
+            _ => Some(user_regs_struct {
+                rdx: registers.rdx & !EXECUTE,
+                ..*registers
+            }),
         }
     }
 
@@ -63,7 +72,10 @@ impl Change {
     pub fn original_registers(&self, registers: &user_regs_struct) -> Option<user_regs_struct> {
         match self {
             Change::Move { .. } => None,
-            _ => Some(user_regs_struct { rdx: registers.rdx | EXECUTE, ..*registers }),
+            _ => Some(user_regs_struct {
+                rdx: registers.rdx | EXECUTE,
+                ..*registers
+            }),
         }
     }
 
@@ -87,14 +99,24 @@ pub struct Watched;
 
 impl Watched {
     /// What now lies in `start..end`, as ranges that may be executed.
-    pub fn read(thread: &Stopped, _change: &Change, start: u64, end: u64) -> io::Result<Vec<Range>> {
+    pub fn read(
+        thread: &Stopped,
+        _change: &Change,
+        start: u64,
+        end: u64,
+    ) -> io::Result<Vec<Range>> {
         let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
         let inside = maps::lines(&text).filter(|line| line.start < end && start < line.end);
         Ok(inside
             .map(|line| {
                 let whole = setup::range_of(&line);
                 let (from, to) = (line.start.max(start), line.end.min(end));
-                Range { start: from, end: to, offset: whole.offset + (from - line.start), ..whole }
+                Range {
+                    start: from,
+                    end: to,
+                    offset: whole.offset + (from - line.start),
+                    ..whole
+                }
             })
             .collect())
     }
@@ -106,17 +128,30 @@ impl Space {
         let mut dropped = 0;
         for mut range in new {
             let known = self.ranges.at(range.start).cloned();
-            let overlaps = self.ranges.overlapping(range.start, range.end).next().is_some();
+            let overlaps = self
+                .ranges
+                .overlapping(range.start, range.end)
+                .next()
+                .is_some();
             if overlaps {
                 let changed = self.changed(thread, &range);
                 let same_file = known.as_ref().is_some_and(|known| known.file == range.file);
                 // Code that was changed once may be changed again.
-                range.volatile |= changed && same_file || known.is_some_and(|known| known.volatile && same_file);
-                let relied = self.translations.borrow().cache.relies_on(range.start, range.end).next().is_some();
+                range.volatile |=
+                    changed && same_file || known.is_some_and(|known| known.volatile && same_file);
+                let relied = self
+                    .translations
+                    .borrow()
+                    .cache
+                    .relies_on(range.start, range.end)
+                    .next()
+                    .is_some();
                 if relied && (changed || !same_file || range.volatile) {
                     let translations = &mut *self.translations.borrow_mut();
                     dropped += translations.cache.relies_on(range.start, range.end).count();
-                    translations.cache.drop_range(range.start, range.end, &translations.memory)?;
+                    translations
+                        .cache
+                        .drop_range(range.start, range.end, &translations.memory)?;
                 }
                 self.pages.clear();
             }
@@ -141,7 +176,13 @@ impl Space {
     pub fn code_moved(&mut self, from: u64, start: u64, end: u64) {
         if let Some(range) = self.ranges.at(from).cloned() {
             let offset = range.offset + (from - range.start);
-            self.ranges.add(Range { start, end, offset, volatile: true, ..range });
+            self.ranges.add(Range {
+                start,
+                end,
+                offset,
+                volatile: true,
+                ..range
+            });
             self.pages.clear();
         }
     }

@@ -37,6 +37,9 @@ const BUDGET: usize = 32;
 /// The system call that every filter of a program must allow, and that does us no harm when skipped.
 const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
 
+/// Bytes of a page (x86-64).
+const PAGE: u64 = 4096;
+
 /// `mcontext_t.rip` behind the stack pointer at rt_sigreturn (arch/x86/include/uapi/asm/sigcontext.h): 40 bytes of
 /// ucontext, then 16 registers.
 const RIP_IN_FRAME: u64 = 40 + 16 * 8;
@@ -136,7 +139,11 @@ impl Engine {
         Ok(Engine {
             want,
             pool,
-            manner: Manner { marker: |_| false, request: |_| None, budget: BUDGET },
+            manner: Manner {
+                marker: |_| false,
+                request: |_| None,
+                budget: BUDGET,
+            },
             threads: HashMap::new(),
             processes: HashMap::new(),
             table: ProcessTable::default(),
@@ -182,7 +189,9 @@ impl Engine {
 
     fn space(&self, process: Pid) -> io::Result<Rc<RefCell<Space>>> {
         let process = self.processes.get(&process);
-        process.map(|process| Rc::clone(&process.space)).ok_or_else(unknown)
+        process
+            .map(|process| Rc::clone(&process.space))
+            .ok_or_else(unknown)
     }
 
     fn thread(&mut self, tid: Pid) -> io::Result<&mut Thread> {
@@ -202,7 +211,9 @@ impl Engine {
                     return self.refuse(stopped, pc, &why.to_string());
                 }
                 Err(NoTranslation::Full(Full::Zone)) => self.grow(process, stopped, pc)?,
-                Err(NoTranslation::Full(full)) => return self.refuse(stopped, pc, &full.to_string()),
+                Err(NoTranslation::Full(full)) => {
+                    return self.refuse(stopped, pc, &full.to_string());
+                }
             }
         }
     }
@@ -212,7 +223,9 @@ impl Engine {
         let own = self.own_area(process, stopped.tid())?;
         self.own_cache(process, stopped)?;
         let space = self.space(process)?;
-        self.log.note(process, || format!("the code cache is full at {pc:#x}: another zone"));
+        self.log.note(process, || {
+            format!("the code cache is full at {pc:#x}: another zone")
+        });
         setup::more_zones(stopped, &mut space.borrow_mut(), own, pc)
     }
 
@@ -228,7 +241,11 @@ impl Engine {
         let text = fs::read_to_string(format!("/proc/{}/maps", stopped.tid()))?;
         let line = super::maps::lines(&text).find(|line| line.start <= pc && pc < line.end);
         if line.is_some_and(|line| line.executable() && line.name() != "[vsyscall]") {
-            return self.refuse(stopped, pc, "memory became executable without our being told");
+            return self.refuse(
+                stopped,
+                pc,
+                "memory became executable without our being told",
+            );
         }
         Ok(pc)
     }
@@ -236,33 +253,59 @@ impl Engine {
     fn refuse<T>(&mut self, stopped: &Stopped, address: u64, why: &str) -> io::Result<T> {
         let mut bytes = [0; 15];
         let length = stopped.read(address, &mut bytes).unwrap_or(0);
-        let bytes: Vec<String> = bytes[..length].iter().map(|byte| format!("{byte:02x}")).collect();
+        let bytes: Vec<String> = bytes[..length]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let program = setup::describe(stopped.tid());
-        self.fail(Failure::Instruction { address, program, bytes: bytes.join(" "), why: why.to_owned() })
+        self.fail(Failure::Instruction {
+            address,
+            program,
+            bytes: bytes.join(" "),
+            why: why.to_owned(),
+        })
     }
 
     /// A thread has left translated code for `reason`: sends it on.
-    fn answer(&mut self, process: Pid, stopped: &Stopped, area: usize, reason: u32) -> io::Result<()> {
+    fn answer(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        area: usize,
+        reason: u32,
+    ) -> io::Result<()> {
         let space = self.space(process)?;
         let (pc, address) = if reason == INDIRECT {
-            let pc = space.borrow().areas[area].slots.load_u64(slot::TARGET.into());
+            let pc = space.borrow().areas[area]
+                .slots
+                .load_u64(slot::TARGET.into());
             (pc, self.translate(process, stopped, pc, How::Indirect)?)
         } else {
             let exit = space.borrow().translations.borrow().cache.exit(reason);
             let Some(exit) = exit else {
-                return Err(io::Error::other(format!("translated code left by an exit that is none: {reason}")));
+                return Err(io::Error::other(format!(
+                    "translated code left by an exit that is none: {reason}"
+                )));
             };
-            let how = if exit.kind == ExitKind::Stale { How::Again } else { How::Direct };
+            let how = if exit.kind == ExitKind::Stale {
+                How::Again
+            } else {
+                How::Direct
+            };
             let address = self.translate(process, stopped, exit.target, how)?;
             if exit.kind != ExitKind::Request && address != exit.target {
                 let space = space.borrow();
                 let translations = &mut *space.translations.borrow_mut();
-                translations.cache.link(reason, address, &translations.memory);
+                translations
+                    .cache
+                    .link(reason, address, &translations.memory);
             }
             (exit.target, address)
         };
         self.thread(stopped.tid())?.at = pc;
-        space.borrow().areas[area].slots.store_u64(slot::TARGET.into(), address);
+        space.borrow().areas[area]
+            .slots
+            .store_u64(slot::TARGET.into(), address);
         if self.magic != MAGIC_CALL {
             stopped.skip_call()?;
         }
@@ -270,7 +313,12 @@ impl Engine {
     }
 
     /// A signal handler returns: to translated code.
-    fn handler_returns(&mut self, process: Pid, stopped: &Stopped, registers: &user_regs_struct) -> io::Result<Call> {
+    fn handler_returns(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<Call> {
         let place = registers.rsp + RIP_IN_FRAME;
         let mut rip = [0; 8];
         if stopped.read(place, &mut rip).unwrap_or(0) == rip.len() {
@@ -290,7 +338,9 @@ impl Engine {
         match number {
             libc::SYS_rt_sigreturn => return self.handler_returns(process, stopped, &registers),
             libc::SYS_open => return self.open(process, stopped, registers.rdi, false),
-            libc::SYS_openat | libc::SYS_openat2 => return self.open(process, stopped, registers.rsi, true),
+            libc::SYS_openat | libc::SYS_openat2 => {
+                return self.open(process, stopped, registers.rsi, true);
+            }
             libc::SYS_seccomp | libc::SYS_prctl => return self.own_filter(stopped),
             _ => {}
         }
@@ -298,7 +348,9 @@ impl Engine {
             let program = setup::describe(stopped.tid());
             return self.fail(Unsupported { program, why });
         }
-        let Some(change) = Change::of(number, &registers) else { return Ok(Call::Make) };
+        let Some(change) = Change::of(number, &registers) else {
+            return Ok(Call::Make);
+        };
         if let Some(registers) = change.without_execution(&registers) {
             stopped.set_registers(registers)?;
         }
@@ -312,16 +364,30 @@ impl Engine {
         for process in self.processes.values() {
             let space = process.space.borrow();
             let translations = space.translations.borrow();
-            translations.cache.set_magic(ALLOWED_CALL, &translations.memory);
+            translations
+                .cache
+                .set_magic(ALLOWED_CALL, &translations.memory);
         }
         Ok(Call::Make)
     }
 
     /// An open of a file that would show what we did to the program.
-    fn open(&mut self, process: Pid, stopped: &Stopped, path: u64, second: bool) -> io::Result<Call> {
-        let Ok(name) = stopped.read_c_string(path, 64) else { return Ok(Call::Make) };
-        let Some(of) = support::shows_maps(&name, process, stopped.tid()) else { return Ok(Call::Make) };
-        let Ok(space) = self.space(of) else { return Ok(Call::Make) };
+    fn open(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        path: u64,
+        second: bool,
+    ) -> io::Result<Call> {
+        let Ok(name) = stopped.read_c_string(path, 64) else {
+            return Ok(Call::Make);
+        };
+        let Some(of) = support::shows_maps(&name, process, stopped.tid()) else {
+            return Ok(Call::Make);
+        };
+        let Ok(space) = self.space(of) else {
+            return Ok(Call::Make);
+        };
         let real = fs::read_to_string(format!("/proc/{of}/maps"))?;
         let space = space.borrow();
         let text = super::maps::disguise(&real, &space.ranges, &space.hidden());
@@ -329,7 +395,12 @@ impl Engine {
         let area = self.thread(stopped.tid())?.area;
         let own = self.space(process)?;
         let (slots, address) = {
-            let own = if Rc::ptr_eq(&own, &self.space(of)?) { space } else { drop(space); own.borrow() };
+            let own = if Rc::ptr_eq(&own, &self.space(of)?) {
+                space
+            } else {
+                drop(space);
+                own.borrow()
+            };
             let area = &own.areas[area];
             area.slots.write(slot::OTHER_PATH.into(), &path_of_file);
             ((), area.address + u64::from(slot::OTHER_PATH))
@@ -355,9 +426,14 @@ impl Engine {
             registers = original;
             stopped.set_registers(registers)?;
         }
-        let Some((start, end)) = change.outcome(&registers) else { return Ok(()) };
+        let Some((start, end)) = change.outcome(&registers) else {
+            return Ok(());
+        };
         let new = Watched::read(stopped, &change, start, end)?;
-        self.modules.extend(new.iter().filter_map(|range| range.file.as_deref().cloned()));
+        self.modules.extend(
+            new.iter()
+                .filter_map(|range| range.file.as_deref().cloned()),
+        );
         if let Change::Move { from, .. } = change {
             return self.code_moved(process, stopped, from, start, end);
         }
@@ -365,13 +441,22 @@ impl Engine {
         let space = self.space(process)?;
         let result = space.borrow_mut().grant(stopped, new);
         match result {
-            Ok(dropped) => self.log.note(process, || format!("{start:#x}-{end:#x} may be executed; {dropped} units dropped")),
+            Ok(dropped) => self.log.note(process, || {
+                format!("{start:#x}-{end:#x} may be executed; {dropped} units dropped")
+            }),
             Err(_) => self.grow(process, stopped, start)?,
         }
         Ok(())
     }
 
-    fn code_moved(&mut self, process: Pid, _stopped: &Stopped, from: u64, start: u64, end: u64) -> io::Result<()> {
+    fn code_moved(
+        &mut self,
+        process: Pid,
+        _stopped: &Stopped,
+        from: u64,
+        start: u64,
+        end: u64,
+    ) -> io::Result<()> {
         let space = self.space(process)?;
         space.borrow_mut().code_moved(from, start, end);
         Ok(())
@@ -383,14 +468,20 @@ impl Engine {
         let space = self.space(process)?;
         let shared = Rc::strong_count(&space.borrow().translations) > 1;
         if shared {
-            self.log.note(process, || "a code cache of its own".to_owned());
+            self.log
+                .note(process, || "a code cache of its own".to_owned());
             setup::diverge(stopped, &mut space.borrow_mut(), own)?;
         }
         Ok(())
     }
 
     /// The program's own state at a stop, if the thread is in translated code; its counts are corrected.
-    fn settle(&mut self, process: Pid, stopped: &Stopped, registers: &user_regs_struct) -> io::Result<Option<user_regs_struct>> {
+    fn settle(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<Option<user_regs_struct>> {
         let thread = self.thread(stopped.tid())?;
         let (area, at) = (thread.area, thread.at);
         let space = self.space(process)?;
@@ -399,7 +490,10 @@ impl Engine {
             return Ok(None);
         }
         let Some(original) = state::original(&space, area, registers, at) else {
-            return Err(io::Error::other(format!("translated code at {:#x} has no meaning", registers.rip)));
+            return Err(io::Error::other(format!(
+                "translated code at {:#x} has no meaning",
+                registers.rip
+            )));
         };
         if let Some(process) = self.processes.get_mut(&process) {
             process.partial.extend(original.partial);
@@ -408,7 +502,12 @@ impl Engine {
     }
 
     /// A thread stands at an original address: sends it to the translation.
-    fn redirect(&mut self, process: Pid, stopped: &Stopped, mut registers: user_regs_struct) -> io::Result<()> {
+    fn redirect(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        mut registers: user_regs_struct,
+    ) -> io::Result<()> {
         let pc = registers.rip;
         registers.rip = self.translate(process, stopped, pc, How::Direct)?;
         self.thread(stopped.tid())?.at = pc;
@@ -416,7 +515,14 @@ impl Engine {
     }
 
     /// A signal that a handler catches, or that ends the program: it sees its own state.
-    fn deliver(&mut self, process: Pid, stopped: &Stopped, signal: i32, caught: bool, registers: &user_regs_struct) -> io::Result<Onward> {
+    fn deliver(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        signal: i32,
+        caught: bool,
+        registers: &user_regs_struct,
+    ) -> io::Result<Onward> {
         if let Some(original) = self.settle(process, stopped, registers)? {
             if signals::address_is_code(stopped, registers.rip)? {
                 stopped.set_signal_address(original.rip)?;
@@ -424,14 +530,25 @@ impl Engine {
             stopped.set_registers(original)?;
         }
         if !caught {
-            return Ok(Onward { pace: Pace::Run, signal: Some(signal) });
+            return Ok(Onward {
+                pace: Pace::Run,
+                signal: Some(signal),
+            });
         }
         self.thread(stopped.tid())?.expected = Expected::Handler;
-        Ok(Onward { pace: Pace::Step, signal: Some(signal) })
+        Ok(Onward {
+            pace: Pace::Step,
+            signal: Some(signal),
+        })
     }
 
     /// Whether a fault only says that a thread stands at an original address.
-    fn is_stray(&self, process: Pid, stopped: &Stopped, registers: &user_regs_struct) -> io::Result<bool> {
+    fn is_stray(
+        &self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<bool> {
         let space = self.space(process)?;
         let space = space.borrow();
         let ours = !space.is_translated(registers.rip) && space.ranges.at(registers.rip).is_some();
@@ -451,21 +568,35 @@ impl Engine {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
-        let mut space = setup::install(stopped, &self.pool)?;
+        let space = setup::install(stopped, &self.pool)?;
         if self.magic != MAGIC_CALL {
             let translations = space.translations.borrow();
-            translations.cache.set_magic(self.magic, &translations.memory);
+            translations
+                .cache
+                .set_magic(self.magic, &translations.memory);
         }
-        self.modules.extend(space.ranges.iter().filter_map(|range| range.file.as_deref().cloned()));
-        let area = &mut space.areas[0];
-        (area.used, area.owner) = (true, Some(pid));
+        self.modules.extend(
+            space
+                .ranges
+                .iter()
+                .filter_map(|range| range.file.as_deref().cloned()),
+        );
+        let area = &space.areas[0];
+        area.used.set(true);
+        area.owner.set(Some(pid));
         let base = area.address;
-        let process = Process { space: Rc::new(RefCell::new(space)), row, partial: Vec::new(), more: 0 };
+        let process = Process {
+            space: Rc::new(RefCell::new(space)),
+            row,
+            partial: Vec::new(),
+            more: 0,
+        };
         self.processes.insert(pid, process);
         self.threads.insert(pid, new_thread(pid, 0));
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
-        self.log.note(pid, || format!("begins at {:#x}", registers.rip));
+        self.log
+            .note(pid, || format!("begins at {:#x}", registers.rip));
         self.redirect(pid, stopped, registers)
     }
 
@@ -480,23 +611,33 @@ impl Engine {
                 space.free_area(process).ok_or_else(unknown)?
             }
         };
-        let area = &mut space.areas[free];
-        (area.used, area.owner) = (true, Some(process));
+        let area = &space.areas[free];
+        area.used.set(true);
+        area.owner.set(Some(process));
         area.slots.store_u64(slot::REASON.into(), 0);
         let mut registers = stopped.registers()?;
         registers.gs_base = area.address;
         stopped.set_registers(registers)?;
-        self.threads.insert(stopped.tid(), new_thread(process, free));
+        self.threads
+            .insert(stopped.tid(), new_thread(process, free));
         Ok(())
     }
 
     /// A program is over: its process ends or executes another.
     fn program_over(&mut self, pid: Pid) -> Result<(), CountOverflow> {
-        let Some(process) = self.processes.remove(&pid) else { return Ok(()) };
+        let Some(process) = self.processes.remove(&pid) else {
+            return Ok(());
+        };
         let sums = self.harvest(pid, &process)?;
-        let instructions = sums.instructions.checked_add(process.more).ok_or(CountOverflow)?;
+        let instructions = sums
+            .instructions
+            .checked_add(process.more)
+            .ok_or(CountOverflow)?;
         self.table.add(process.row, instructions)?;
-        self.instructions = self.instructions.checked_add(instructions).ok_or(CountOverflow)?;
+        self.instructions = self
+            .instructions
+            .checked_add(instructions)
+            .ok_or(CountOverflow)?;
         self.opcodes.merge(&sums.opcodes)?;
         if process.more > 0 {
             self.opcodes.add("syscall", process.more)?;
@@ -506,13 +647,17 @@ impl Engine {
 
     /// Takes the counts of a process out of its areas.
     fn harvest(&mut self, pid: Pid, process: &Process) -> Result<Sums, CountOverflow> {
-        let mut space = process.space.borrow_mut();
+        let space = process.space.borrow();
         let translations = Rc::clone(&space.translations);
         let cache = &translations.borrow().cache;
         let mut counters = vec![0u64; cache.counters() as usize];
         let mut bytes = vec![0; 8 * counters.len()];
         let pool = Rc::clone(&space.pool);
-        for area in space.areas.iter_mut().filter(|area| area.owner == Some(pid)) {
+        for area in space
+            .areas
+            .iter()
+            .filter(|area| area.owner.get() == Some(pid))
+        {
             let from = area.offset + u64::from(COUNTERS);
             if pool.shared().read(from, &mut bytes).is_err() {
                 return Err(CountOverflow);
@@ -521,12 +666,26 @@ impl Engine {
                 let count = word.try_into().map_or(0, u64::from_le_bytes);
                 *sum = sum.checked_add(count).ok_or(CountOverflow)?;
             }
-            pool.shared().discard(from, AREA_BYTES - u64::from(COUNTERS));
-            (area.owner, area.used) = (None, false);
+            pool.shared()
+                .discard(from, AREA_BYTES - u64::from(COUNTERS));
+            area.owner.set(None);
+            area.used.set(false);
         }
-        let wanted = Wanted { opcodes: self.want.opcodes, places: self.want.functions };
-        self.log.note(pid, || format!("{} units, {} counters", cache.units().len(), counters.len()));
-        add_up(cache, &space.ranges, &counters, &process.partial, wanted, &mut self.names)
+        let wanted = Wanted {
+            opcodes: self.want.opcodes,
+            places: self.want.functions,
+        };
+        self.log.note(pid, || {
+            format!("{} units, {} counters", cache.units().len(), counters.len())
+        });
+        add_up(
+            cache,
+            &space.ranges,
+            &counters,
+            &process.partial,
+            wanted,
+            &mut self.names,
+        )
     }
 
     fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
@@ -535,7 +694,13 @@ impl Engine {
 }
 
 fn new_thread(process: Pid, area: usize) -> Thread {
-    Thread { process, area, at: 0, expected: Expected::Nothing, lent: None }
+    Thread {
+        process,
+        area,
+        at: 0,
+        expected: Expected::Nothing,
+        lent: None,
+    }
 }
 
 fn unknown() -> io::Error {
@@ -553,17 +718,18 @@ impl Watcher for Engine {
         let area = self.thread(birth.maker)?.area;
         let parent = self.space(birth.parent)?;
         let own = parent.borrow().areas[area].address;
-        if birth.shared {
-            let process = Process { space: parent, row, partial: Vec::new(), more: 0 };
-            self.processes.insert(pid, process);
-            return self.give_area(pid, own, child);
-        }
-        let mut space = setup::fork(child, &parent.borrow(), own)?;
-        (space.areas[area].used, space.areas[area].owner) = (true, Some(pid));
-        let process = Process { space: Rc::new(RefCell::new(space)), row, partial: Vec::new(), more: 0 };
+        let space = match birth.shared {
+            true => parent,
+            false => Rc::new(RefCell::new(parent.borrow().forked())),
+        };
+        let process = Process {
+            space,
+            row,
+            partial: Vec::new(),
+            more: 0,
+        };
         self.processes.insert(pid, process);
-        self.threads.insert(pid, new_thread(pid, area));
-        Ok(())
+        self.give_area(pid, own, child)
     }
 
     fn thread(&mut self, process: Pid, thread: &Stopped) -> io::Result<()> {
@@ -573,14 +739,20 @@ impl Watcher for Engine {
     }
 
     fn calling(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {
-        let Some(thread) = self.threads.get(&stopped.tid()) else { return Ok(Call::Make) };
+        let Some(thread) = self.threads.get(&stopped.tid()) else {
+            return Ok(Call::Make);
+        };
         let area = thread.area;
         let space = self.space(process)?;
-        let reason = space.borrow().areas[area].slots.load_u64(slot::REASON.into()) as u32;
+        let reason = space.borrow().areas[area]
+            .slots
+            .load_u64(slot::REASON.into()) as u32;
         if reason == 0 {
             return self.system_call(process, stopped);
         }
-        space.borrow().areas[area].slots.store_u64(slot::REASON.into(), 0);
+        space.borrow().areas[area]
+            .slots
+            .store_u64(slot::REASON.into(), 0);
         drop(space);
         self.answer(process, stopped, area, reason)?;
         Ok(Call::Done)
@@ -605,22 +777,46 @@ impl Watcher for Engine {
     }
 
     fn signal(&mut self, process: Pid, stopped: &Stopped, signal: i32) -> io::Result<Onward> {
-        let plain = Onward { pace: Pace::Run, signal: Some(signal) };
-        let nothing = Onward { pace: Pace::Run, signal: None };
-        let Some(thread) = self.threads.get_mut(&stopped.tid()) else { return Ok(plain) };
+        let plain = Onward {
+            pace: Pace::Run,
+            signal: Some(signal),
+        };
+        let nothing = Onward {
+            pace: Pace::Run,
+            signal: None,
+        };
+        let Some(thread) = self.threads.get_mut(&stopped.tid()) else {
+            return Ok(plain);
+        };
         let expected = thread.expected;
         if expected == Expected::Handler {
             thread.expected = Expected::Nothing;
         }
         let registers = stopped.registers()?;
-        if expected == Expected::Handler && signal == libc::SIGTRAP && signals::is_handler_entry(stopped)? {
+        if expected == Expected::Handler
+            && signal == libc::SIGTRAP
+            && signals::is_handler_entry(stopped)?
+        {
             self.redirect(process, stopped, registers)?;
             return Ok(nothing);
         }
         if signal == libc::SIGSEGV && self.is_stray(process, stopped, &registers)? {
-            self.log.note(process, || format!("stray at {:#x}", registers.rip));
+            self.log
+                .note(process, || format!("stray at {:#x}", registers.rip));
+            let pc = registers.rip;
             self.redirect(process, stopped, registers)?;
-            return Ok(nothing);
+            if stopped.registers()?.rip != pc {
+                return Ok(nothing);
+            }
+            // The instruction there goes on where nothing can be executed: natively, that is where it faults.
+            stopped.set_signal_address((pc | (PAGE - 1)) + 1)?;
+        }
+        if signal == libc::SIGTRAP && signals::is_own_step(stopped)? {
+            let (program, why) = (
+                setup::describe(stopped.tid()),
+                "steps itself (the trap flag)",
+            );
+            return self.fail(Unsupported { program, why });
         }
         match signals::disposition(process, stopped, signal)? {
             Disposition::Caught => self.deliver(process, stopped, signal, true, &registers),
@@ -647,9 +843,9 @@ impl Watcher for Engine {
     fn ended(&mut self, process: Pid, tid: Pid) {
         if let Some(thread) = self.threads.remove(&tid)
             && let Some(process) = self.processes.get(&process)
-            && let Some(area) = process.space.borrow_mut().areas.get_mut(thread.area)
+            && let Some(area) = process.space.borrow().areas.get(thread.area)
         {
-            area.used = false;
+            area.used.set(false);
         }
         if tid == process {
             if let Err(overflow) = self.program_over(process) {

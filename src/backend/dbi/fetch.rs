@@ -39,7 +39,9 @@ pub struct Code<'a> {
 impl Code<'_> {
     /// Appends what is at `at`, up to the end of its page; false where nothing can be read or executed.
     fn append(&mut self, at: u64, most: usize) -> bool {
-        let Some(range) = self.ranges.at(at) else { return false };
+        let Some(range) = self.ranges.at(at) else {
+            return false;
+        };
         let page = at & !(PAGE - 1);
         let inside = (at - page) as usize;
         let until = (range.end.min(page + PAGE) - page) as usize;
@@ -60,7 +62,9 @@ impl Code<'_> {
             }
             self.pages.0.insert(page, bytes);
         }
-        let Some(bytes) = self.pages.0.get(&page) else { return false };
+        let Some(bytes) = self.pages.0.get(&page) else {
+            return false;
+        };
         self.buffer.extend_from_slice(&bytes[inside..until]);
         true
     }
@@ -83,6 +87,10 @@ impl Source for Code<'_> {
 
 impl Program for Code<'_> {
     fn ground(&self, pc: u64) -> Ground {
-        Ground { volatile: self.ranges.at(pc).is_some_and(|range| range.volatile) }
+        let range = self.ranges.at(pc);
+        Ground {
+            volatile: range.is_some_and(|range| range.volatile),
+            writable: range.is_some_and(|range| range.writable),
+        }
     }
 }

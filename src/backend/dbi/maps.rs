@@ -48,7 +48,8 @@ impl<'a> Line<'a> {
     /// The file, if it is one.
     pub fn file(&self) -> Option<PathBuf> {
         let name = self.name();
-        name.starts_with('/').then(|| PathBuf::from(name.trim_end_matches(" (deleted)")))
+        name.starts_with('/')
+            .then(|| PathBuf::from(name.trim_end_matches(" (deleted)")))
     }
 
     /// Whether it can be executed.
@@ -73,7 +74,10 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
 pub fn disguise(real: &str, executable: &Ranges, hidden: &[(u64, u64)]) -> String {
     let mut text = String::new();
     for line in lines(real) {
-        if hidden.iter().any(|(start, end)| line.start < *end && *start < line.end) {
+        if hidden
+            .iter()
+            .any(|(start, end)| line.start < *end && *start < line.end)
+        {
             continue;
         }
         let mut at = line.start;
@@ -92,7 +96,11 @@ fn write_part(text: &mut String, line: &Line, start: u64, end: u64, runs: bool) 
     if runs {
         rights.replace_range(2..3, "x");
     }
-    let offset = if line.file().is_some() { line.offset + (start - line.start) } else { line.offset };
+    let offset = if line.file().is_some() {
+        line.offset + (start - line.start)
+    } else {
+        line.offset
+    };
     let mut fields = line.rest.splitn(3, ' ');
     let device = fields.next().unwrap_or("");
     let inode = fields.next().unwrap_or("");
@@ -128,7 +136,11 @@ mod tests {
     #[test]
     fn shows_code_as_executable_and_hides_what_is_ours() {
         let mut ranges = Ranges::default();
-        ranges.add(Range { start: 0x5555_5555_5000, end: 0x5555_5555_7000, ..Range::default() });
+        ranges.add(Range {
+            start: 0x5555_5555_5000,
+            end: 0x5555_5555_7000,
+            ..Range::default()
+        });
         let seen = disguise(REAL, &ranges, &[(0x7fff_f800_0000, 0x7fff_fe00_0000)]);
         assert_eq!(
             seen,

@@ -22,7 +22,11 @@ impl Pool {
         let shared = Shared::new()?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), shared.descriptor());
         let path = CString::new(path).map_err(io::Error::other)?;
-        Ok(Rc::new(Pool { shared, next: Cell::new(0), path }))
+        Ok(Rc::new(Pool {
+            shared,
+            next: Cell::new(0),
+            path,
+        }))
     }
 
     /// The path by which a traced program can open it.
@@ -58,13 +62,20 @@ struct Part {
 impl CodeMemory {
     /// No part yet.
     pub fn new(pool: &Rc<Pool>) -> CodeMemory {
-        CodeMemory { pool: Rc::clone(pool), parts: RefCell::default() }
+        CodeMemory {
+            pool: Rc::clone(pool),
+            parts: RefCell::default(),
+        }
     }
 
     fn add(&self, address: u64, bytes: u64) -> io::Result<Place> {
         let offset = self.pool.reserve(bytes);
         let window = self.pool.shared().window(offset, bytes)?;
-        self.parts.borrow_mut().push(Part { offset, bytes, window });
+        self.parts.borrow_mut().push(Part {
+            offset,
+            bytes,
+            window,
+        });
         Ok(Place { address, offset })
     }
 
@@ -87,8 +98,12 @@ impl CodeMemory {
 
     fn with<T>(&self, offset: u64, act: impl FnOnce(&Window, u64) -> T) -> T {
         let parts = self.parts.borrow();
-        let part = parts.iter().find(|part| offset.wrapping_sub(part.offset) < part.bytes);
-        let Some(part) = part else { unreachable!("code is written to parts of its own cache") };
+        let part = parts
+            .iter()
+            .find(|part| offset.wrapping_sub(part.offset) < part.bytes);
+        let Some(part) = part else {
+            unreachable!("code is written to parts of its own cache")
+        };
         act(&part.window, offset - part.offset)
     }
 }

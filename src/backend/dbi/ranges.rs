@@ -18,6 +18,8 @@ pub struct Range {
     pub label: String,
     /// Whether its contents can change without a system call.
     pub volatile: bool,
+    /// Whether the program can write it where it executes it.
+    pub writable: bool,
 }
 
 impl Range {
@@ -50,7 +52,9 @@ impl Ranges {
 
     /// Those that share an address with `start..end`.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Range> {
-        self.0.iter().filter(move |range| range.overlaps(start, end))
+        self.0
+            .iter()
+            .filter(move |range| range.overlaps(start, end))
     }
 
     /// Puts a range in the place of what was there.
@@ -83,7 +87,11 @@ impl Ranges {
         match self.at(at) {
             Some(range) => (range.end.min(limit), true),
             None => {
-                let next = self.0.iter().map(|range| range.start).find(|start| *start > at);
+                let next = self
+                    .0
+                    .iter()
+                    .map(|range| range.start)
+                    .find(|start| *start > at);
                 (next.unwrap_or(limit).min(limit), false)
             }
         }
@@ -100,18 +108,33 @@ mod tests {
     use super::*;
 
     fn range(start: u64, end: u64) -> Range {
-        Range { start, end, offset: start, ..Range::default() }
+        Range {
+            start,
+            end,
+            offset: start,
+            ..Range::default()
+        }
     }
 
     #[test]
     fn a_new_range_replaces_what_was_there_and_leaves_the_rest() {
         let mut ranges = Ranges::default();
         ranges.add(range(0x1000, 0x5000));
-        ranges.add(Range { volatile: true, ..range(0x2000, 0x3000) });
-        let all: Vec<_> = ranges.iter().map(|r| (r.start, r.end, r.offset, r.volatile)).collect();
+        ranges.add(Range {
+            volatile: true,
+            ..range(0x2000, 0x3000)
+        });
+        let all: Vec<_> = ranges
+            .iter()
+            .map(|r| (r.start, r.end, r.offset, r.volatile))
+            .collect();
         assert_eq!(
             all,
-            [(0x1000, 0x2000, 0x1000, false), (0x2000, 0x3000, 0x2000, true), (0x3000, 0x5000, 0x3000, false)]
+            [
+                (0x1000, 0x2000, 0x1000, false),
+                (0x2000, 0x3000, 0x2000, true),
+                (0x3000, 0x5000, 0x3000, false)
+            ]
         );
         assert!(ranges.at(0x2fff).unwrap().volatile);
         assert_eq!(ranges.at(0x5000), None);

@@ -51,11 +51,27 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
     let mut zones = Vec::new();
     for address in plan.zones {
         let place = memory.add_zone(address)?;
-        map(&mut calls, fd, address, ZONE_BYTES, place.offset, libc::PROT_READ | libc::PROT_EXEC, NEW)?;
+        map(
+            &mut calls,
+            fd,
+            address,
+            ZONE_BYTES,
+            place.offset,
+            libc::PROT_READ | libc::PROT_EXEC,
+            NEW,
+        )?;
         zones.push(place);
     }
     let table = memory.add_table(plan.table)?;
-    map(&mut calls, fd, plan.table, TABLE_BYTES, table.offset, libc::PROT_READ, NEW)?;
+    map(
+        &mut calls,
+        fd,
+        plan.table,
+        TABLE_BYTES,
+        table.offset,
+        libc::PROT_READ,
+        NEW,
+    )?;
     let cache = Cache::new(&zones, table, &memory);
     calls.through(cache.system_call());
     let translations = Rc::new(RefCell::new(Translations { cache, memory }));
@@ -68,7 +84,10 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
     };
     map_areas(&mut calls, fd, &mut space, AREAS)?;
     close(&mut calls, fd)?;
-    for line in lines.iter().filter(|line| line.executable() && line.name() != "[vsyscall]") {
+    for line in lines
+        .iter()
+        .filter(|line| line.executable() && line.name() != "[vsyscall]")
+    {
         forbid(&mut calls, line)?;
         space.ranges.add(range_of(line));
     }
@@ -82,10 +101,15 @@ pub fn range_of(line: &Line<'_>) -> Range {
     Range {
         start: line.start,
         end: line.end,
-        label: if file.is_none() { line.name().to_owned() } else { String::new() },
+        label: if file.is_none() {
+            line.name().to_owned()
+        } else {
+            String::new()
+        },
         file,
         offset: line.offset,
         volatile: line.volatile(),
+        writable: line.rights.as_bytes()[1] == b'w',
     }
 }
 
@@ -100,17 +124,27 @@ pub fn forbid(calls: &mut Calls<'_>, line: &Line<'_>) -> io::Result<()> {
         protection |= libc::PROT_WRITE;
     }
     let length = line.end - line.start;
-    calls.make(libc::SYS_mprotect, [line.start, length, protection as u64, 0, 0, 0])?;
+    calls.make(
+        libc::SYS_mprotect,
+        [line.start, length, protection as u64, 0, 0, 0],
+    )?;
     Ok(())
 }
 
 /// Where there is a `syscall` instruction before the engine has brought its own.
 fn system_call_in_vdso(thread: &Stopped, lines: &[Line<'_>]) -> io::Result<u64> {
-    let missing = || io::Error::other("the kernel gives programs no vDSO (is it switched off by `vdso=0`?)");
-    let vdso = lines.iter().find(|line| line.name() == "[vdso]").ok_or_else(missing)?;
+    let missing =
+        || io::Error::other("the kernel gives programs no vDSO (is it switched off by `vdso=0`?)");
+    let vdso = lines
+        .iter()
+        .find(|line| line.name() == "[vdso]")
+        .ok_or_else(missing)?;
     let mut bytes = vec![0; (vdso.end - vdso.start) as usize];
     thread.read(vdso.start, &mut bytes)?;
-    let at = bytes.windows(2).position(|two| two == [0x0f, 0x05]).ok_or_else(missing)?;
+    let at = bytes
+        .windows(2)
+        .position(|two| two == [0x0f, 0x05])
+        .ok_or_else(missing)?;
     Ok(vdso.start + at as u64)
 }
 
@@ -167,7 +201,15 @@ fn map(
 fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) -> io::Result<()> {
     let bytes = AREAS_AT_ONCE * AREA_BYTES;
     let offset = space.pool.reserve(bytes);
-    map(calls, fd, address, bytes, offset, libc::PROT_READ | libc::PROT_WRITE, NEW)?;
+    map(
+        calls,
+        fd,
+        address,
+        bytes,
+        offset,
+        libc::PROT_READ | libc::PROT_WRITE,
+        NEW,
+    )?;
     space.add_areas(address, offset, AREAS_AT_ONCE)
 }
 
@@ -176,33 +218,15 @@ pub fn more_areas(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<(
     let call = space.translations.borrow().cache.system_call();
     let mut calls = Calls::begin(thread, call)?;
     let fd = open(&mut calls, own + u64::from(slot::PATH))?;
-    let address = space.areas.iter().map(|area| area.address + AREA_BYTES).max().unwrap_or(AREAS);
+    let address = space
+        .areas
+        .iter()
+        .map(|area| area.address + AREA_BYTES)
+        .max()
+        .unwrap_or(AREAS);
     map_areas(&mut calls, fd, space, address)?;
     close(&mut calls, fd)?;
     calls.end()
-}
-
-/// Gives a forked process, stopped at its beginning, areas of its own in the places of its parent's.
-pub fn fork(thread: &Stopped, parent: &Space, own: u64) -> io::Result<Space> {
-    let call = parent.translations.borrow().cache.system_call();
-    let mut calls = Calls::begin(thread, call)?;
-    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
-    let mut space = Space {
-        pool: Rc::clone(&parent.pool),
-        translations: Rc::clone(&parent.translations),
-        ranges: parent.ranges.clone(),
-        pages: super::fetch::Pages::default(),
-        areas: Vec::new(),
-    };
-    let bytes = AREAS_AT_ONCE * AREA_BYTES;
-    for first in parent.areas.iter().step_by(AREAS_AT_ONCE as usize) {
-        let offset = space.pool.reserve(bytes);
-        map(&mut calls, fd, first.address, bytes, offset, libc::PROT_READ | libc::PROT_WRITE, INSTEAD)?;
-        space.add_areas(first.address, offset, AREAS_AT_ONCE)?;
-    }
-    close(&mut calls, fd)?;
-    calls.end()?;
-    Ok(space)
 }
 
 /// Gives a process a code cache of its own, a copy of the one it shares with another.
@@ -226,9 +250,25 @@ pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> 
     memory.copy_from(&shared.memory, table.offset, new_table.offset, TABLE_BYTES);
     for (place, offset) in places.iter().zip(&offsets) {
         let rights = libc::PROT_READ | libc::PROT_EXEC;
-        map(&mut calls, fd, place.address, ZONE_BYTES, *offset, rights, INSTEAD)?;
+        map(
+            &mut calls,
+            fd,
+            place.address,
+            ZONE_BYTES,
+            *offset,
+            rights,
+            INSTEAD,
+        )?;
     }
-    map(&mut calls, fd, table.address, TABLE_BYTES, new_table.offset, libc::PROT_READ, INSTEAD)?;
+    map(
+        &mut calls,
+        fd,
+        table.address,
+        TABLE_BYTES,
+        new_table.offset,
+        libc::PROT_READ,
+        INSTEAD,
+    )?;
     close(&mut calls, fd)?;
     calls.end()?;
     let cache = shared.cache.moved(&offsets, new_table.offset);
@@ -240,13 +280,22 @@ pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> 
 pub fn more_zones(thread: &Stopped, space: &mut Space, own: u64, pc: u64) -> io::Result<()> {
     let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
-    let address = near(&lines, pc).ok_or_else(|| io::Error::other("no room for a larger code cache"))?;
+    let address =
+        near(&lines, pc).ok_or_else(|| io::Error::other("no room for a larger code cache"))?;
     let translations = &mut *space.translations.borrow_mut();
     let mut calls = Calls::begin(thread, translations.cache.system_call())?;
     let fd = open(&mut calls, own + u64::from(slot::PATH))?;
     let place = translations.memory.add_zone(address)?;
     let rights = libc::PROT_READ | libc::PROT_EXEC;
-    map(&mut calls, fd, address, ZONE_BYTES, place.offset, rights, NEW)?;
+    map(
+        &mut calls,
+        fd,
+        address,
+        ZONE_BYTES,
+        place.offset,
+        rights,
+        NEW,
+    )?;
     close(&mut calls, fd)?;
     translations.cache.add_zone(place, &translations.memory);
     calls.end()
@@ -263,9 +312,17 @@ impl Layout {
         let code = |line: &&Line<'_>| line.executable() && line.file().is_some();
         let mut zones: Vec<u64> = Vec::new();
         let mut taken: Vec<(u64, u64)> = lines.iter().map(|line| (line.start, line.end)).collect();
-        let starts: Vec<u64> = lines.iter().filter(code).map(|line| line.start).chain([entry]).collect();
+        let starts: Vec<u64> = lines
+            .iter()
+            .filter(code)
+            .map(|line| line.start)
+            .chain([entry])
+            .collect();
         for start in starts {
-            if zones.iter().any(|zone| zone.abs_diff(start) < ROOM + ROOM / 2) {
+            if zones
+                .iter()
+                .any(|zone| zone.abs_diff(start) < ROOM + ROOM / 2)
+            {
                 continue;
             }
             if let Some(zone) = zone_for(lines, &taken, start) {
@@ -273,13 +330,21 @@ impl Layout {
                 zones.push(zone);
             }
         }
-        let table = TABLES.into_iter().find(|table| free(&taken, *table, TABLE_BYTES));
-        Layout { zones, table: table.unwrap_or(TABLES[0]) }
+        let table = TABLES
+            .into_iter()
+            .find(|table| free(&taken, *table, TABLE_BYTES));
+        Layout {
+            zones,
+            table: table.unwrap_or(TABLES[0]),
+        }
     }
 }
 
 fn free(taken: &[(u64, u64)], start: u64, bytes: u64) -> bool {
-    start >= 1 << 16 && taken.iter().all(|(from, to)| start + bytes <= *from || *to <= start)
+    start >= 1 << 16
+        && taken
+            .iter()
+            .all(|(from, to)| start + bytes <= *from || *to <= start)
 }
 
 /// A place for the zone of the code at `start`: above the shared libraries and below the stack, where the kernel puts
@@ -288,13 +353,27 @@ fn zone_for(lines: &[Line<'_>], taken: &[(u64, u64)], start: u64) -> Option<u64>
     let stack = lines.iter().find(|line| line.name() == "[stack]");
     let limit = getrlimit(Resource::RLIMIT_STACK).map_or(u64::MAX, |(soft, _)| soft);
     let below_stack = stack.and_then(|stack| stack.end.checked_sub(limit.checked_add(STACK_ROOM)?));
-    let last = lines.iter().filter(|line| stack.is_some_and(|stack| line.end <= stack.start));
+    let last = lines
+        .iter()
+        .filter(|line| stack.is_some_and(|stack| line.end <= stack.start));
     let last = last.map(|line| line.end).max().unwrap_or(0);
     let above = last.next_multiple_of(MIB) + MIB;
-    let in_gap = below_stack.filter(|top| above + ZONE_BYTES <= *top && above.abs_diff(start) < ROOM).map(|_| above);
-    let below = start.checked_sub(ZONE_BYTES + 16 * MIB).map(|at| at & !(MIB - 1));
-    let choices = [in_gap, below.filter(|_| last.abs_diff(start) > ROOM), Some((start & !(MIB - 1)) + ROOM), start.checked_sub(ROOM)];
-    choices.into_iter().flatten().find(|at| free(taken, *at, ZONE_BYTES))
+    let in_gap = below_stack
+        .filter(|top| above + ZONE_BYTES <= *top && above.abs_diff(start) < ROOM)
+        .map(|_| above);
+    let below = start
+        .checked_sub(ZONE_BYTES + 16 * MIB)
+        .map(|at| at & !(MIB - 1));
+    let choices = [
+        in_gap,
+        below.filter(|_| last.abs_diff(start) > ROOM),
+        Some((start & !(MIB - 1)) + ROOM),
+        start.checked_sub(ROOM),
+    ];
+    choices
+        .into_iter()
+        .flatten()
+        .find(|at| free(taken, *at, ZONE_BYTES))
 }
 
 /// A free place within reach of `pc`.
@@ -308,5 +387,6 @@ fn near(lines: &[Line<'_>], pc: u64) -> Option<u64> {
 
 /// Whether a process uses the pool's memory at this address: for messages.
 pub fn describe(pid: Pid) -> String {
-    fs::read_link(format!("/proc/{pid}/exe")).map_or_else(|_| "?".into(), |path| path.display().to_string())
+    fs::read_link(format!("/proc/{pid}/exe"))
+        .map_or_else(|_| "?".into(), |path| path.display().to_string())
 }

@@ -32,7 +32,13 @@ const HARMLESS: [i32; 8] = [
 ];
 
 /// Signals that an instruction can raise.
-const FAULTS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
+const FAULTS: [i32; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+];
 
 /// Whether the kernel raised it because of the instruction that the thread stands at (sigaction(2), `si_code`).
 fn is_fault(info: &libc::siginfo_t) -> bool {
@@ -52,7 +58,11 @@ pub fn disposition(process: Pid, stopped: &Stopped, signal: i32) -> io::Result<D
         // A fault whose signal is held back ends the program, handler or not.
         let held = set("SigBlk:")? & bit != 0;
         let fatal = held && is_fault(&stopped.signal_info()?);
-        return Ok(if fatal { Disposition::Fatal } else { Disposition::Caught });
+        return Ok(if fatal {
+            Disposition::Fatal
+        } else {
+            Disposition::Caught
+        });
     }
     let ignored = set("SigIgn:")? & bit != 0;
     if (ignored && !is_fault(&stopped.signal_info()?)) || HARMLESS.contains(&signal) {
@@ -67,7 +77,10 @@ pub fn address_is_code(stopped: &Stopped, rip: u64) -> io::Result<bool> {
     if !is_fault(&info) {
         return Ok(false);
     }
-    Ok(matches!(info.si_signo, libc::SIGILL | libc::SIGFPE | libc::SIGTRAP) && signal_address(&info) == rip)
+    Ok(
+        matches!(info.si_signo, libc::SIGILL | libc::SIGFPE | libc::SIGTRAP)
+            && signal_address(&info) == rip,
+    )
 }
 
 /// The address that a fault is about; none for signals that are no faults.
@@ -80,6 +93,11 @@ pub fn fault_address(stopped: &Stopped) -> io::Result<Option<u64>> {
 /// it by ptrace_notify(SIGTRAP), whose code is the signal's number.
 pub fn is_handler_entry(stopped: &Stopped) -> io::Result<bool> {
     Ok(stopped.signal_code()? == libc::SIGTRAP)
+}
+
+/// Whether a trap was raised by the program's own trap flag (asm-generic/siginfo.h, TRAP_TRACE): ours are expected.
+pub fn is_own_step(stopped: &Stopped) -> io::Result<bool> {
+    Ok(stopped.signal_code()? == libc::TRAP_TRACE)
 }
 
 /// Whether the kernel will make the system call again that the signal has interrupted (linux/errno.h, ERESTARTSYS and

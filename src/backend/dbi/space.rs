@@ -3,7 +3,7 @@
 //! Threads share it, and so does a process between vfork and exec. A forked process has one of its own, which shares the
 //! code cache with its parent's until one of the two maps other code.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ use crate::sys::ptrace::Stopped;
 use crate::sys::shared::Window;
 
 /// Areas that are mapped at a time: one for the first thread, and some for those that follow.
-pub const AREAS_AT_ONCE: u64 = 8;
+pub const AREAS_AT_ONCE: u64 = 32;
 
 /// A code cache and the memory it is in.
 pub struct Translations {
@@ -36,9 +36,16 @@ pub struct Area {
     /// Its slots.
     pub slots: Window,
     /// The process whose counts are in it.
-    pub owner: Option<Pid>,
+    pub owner: Cell<Option<Pid>>,
     /// Whether a thread uses it.
-    pub used: bool,
+    pub used: Cell<bool>,
+    pool: Rc<Pool>,
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        self.pool.shared().discard(self.offset, AREA_BYTES);
+    }
 }
 
 /// An address space.
@@ -51,8 +58,8 @@ pub struct Space {
     pub ranges: Ranges,
     /// Code read before.
     pub pages: Pages,
-    /// Areas of its threads, in use or free.
-    pub areas: Vec<Area>,
+    /// Areas that its threads can use. Those that were mapped before a fork are shared by both processes: each has some.
+    pub areas: Vec<Rc<Area>>,
 }
 
 impl Space {
@@ -65,7 +72,12 @@ impl Space {
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
         let Translations { cache, memory } = &mut *self.translations.borrow_mut();
-        let mut code = Code { thread, ranges: &self.ranges, pages: &mut self.pages, buffer: Vec::new() };
+        let mut code = Code {
+            thread,
+            ranges: &self.ranges,
+            pages: &mut self.pages,
+            buffer: Vec::new(),
+        };
         match how {
             How::Direct => cache.translate(pc, false, &mut code, memory, manner),
             How::Indirect => cache.translate(pc, true, &mut code, memory, manner),
@@ -84,6 +96,17 @@ impl Space {
         self.translations.borrow().cache.contains(address)
     }
 
+    /// The space of a forked copy: everything is where it was.
+    pub fn forked(&self) -> Space {
+        Space {
+            pool: Rc::clone(&self.pool),
+            translations: Rc::clone(&self.translations),
+            ranges: self.ranges.clone(),
+            pages: Pages::default(),
+            areas: self.areas.clone(),
+        }
+    }
+
     /// Adds mapped areas, from `address` in the program and `offset` in the pool on.
     pub fn add_areas(&mut self, address: u64, offset: u64, count: u64) -> io::Result<()> {
         for number in 0..count {
@@ -91,30 +114,36 @@ impl Space {
             let slots = self.pool.shared().window(offset, COUNTERS.into())?;
             slots.write(slot::PATH.into(), self.pool.path());
             let address = address + number * AREA_BYTES;
-            self.areas.push(Area { address, offset, slots, owner: None, used: false });
+            let pool = Rc::clone(&self.pool);
+            let (owner, used) = (Cell::new(None), Cell::new(false));
+            self.areas.push(Rc::new(Area {
+                address,
+                offset,
+                slots,
+                owner,
+                used,
+                pool,
+            }));
         }
         Ok(())
     }
 
-    /// A free area; for a process other than that whose counts are in it only if `harvested` has taken these.
+    /// A free area that holds no other process's counts.
     pub fn free_area(&self, process: Pid) -> Option<usize> {
-        let free = |area: &Area| !area.used && area.owner.is_none_or(|owner| owner == process);
+        let free = |area: &Rc<Area>| {
+            !area.used.get() && area.owner.get().is_none_or(|owner| owner == process)
+        };
         self.areas.iter().position(free)
     }
 
     /// Memory that is ours in the program: start and end of each piece.
     pub fn hidden(&self) -> Vec<(u64, u64)> {
-        let areas = self.areas.iter().map(|area| (area.address, area.address + AREA_BYTES));
+        let areas = self
+            .areas
+            .iter()
+            .map(|area| (area.address, area.address + AREA_BYTES));
         let translations = self.translations.borrow();
         translations.cache.places().chain(areas).collect()
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        for area in &self.areas {
-            self.pool.shared().discard(area.offset, AREA_BYTES);
-        }
     }
 }
 

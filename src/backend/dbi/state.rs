@@ -29,7 +29,12 @@ pub struct Original {
 
 /// The program's own registers of a thread that was stopped with `registers`; none where it is not in translated code.
 /// `resumed_at` is the original address that the thread was last sent to.
-pub fn original(space: &Space, area: usize, registers: &user_regs_struct, resumed_at: u64) -> Option<Original> {
+pub fn original(
+    space: &Space,
+    area: usize,
+    registers: &user_regs_struct,
+    resumed_at: u64,
+) -> Option<Original> {
     let stand = space.stand(registers.rip, area)?;
     let slots = &space.areas[area];
     Some(match stand {
@@ -61,7 +66,10 @@ fn on_the_way(
         let exit = space.translations.borrow().cache.exit(reason);
         exit.map_or(resumed_at, |exit| exit.target)
     };
-    user_regs_struct { rip, ..restored(area, registers, between.restore, 0) }
+    user_regs_struct {
+        rip,
+        ..restored(area, registers, between.restore, 0)
+    }
 }
 
 fn in_unit(area: &Area, registers: &user_regs_struct, unit: u32, mark: Mark) -> Original {
@@ -70,12 +78,22 @@ fn in_unit(area: &Area, registers: &user_regs_struct, unit: u32, mark: Mark) -> 
         Pc::InRcx => registers.rcx,
         Pc::InSlot => load(area, slot::TARGET),
     };
-    let mut registers = user_regs_struct { rip, ..restored(area, registers, mark.restore, mark.base) };
+    let mut registers = user_regs_struct {
+        rip,
+        ..restored(area, registers, mark.restore, mark.base)
+    };
     if mark.restore & spilled::CALL != 0 {
         registers.rcx = rip;
     }
-    let partial = Partial { unit, done: mark.done, counted: mark.counted };
-    Original { registers, partial: Some(partial) }
+    let partial = Partial {
+        unit,
+        done: mark.done,
+        counted: mark.counted,
+    };
+    Original {
+        registers,
+        partial: Some(partial),
+    }
 }
 
 fn restored(area: &Area, registers: &user_regs_struct, which: u8, base: u8) -> user_regs_struct {

@@ -14,7 +14,9 @@ use crate::sys::Pid;
 
 /// Something that programs do and the engine cannot follow.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{program}` {why}, which `dbi` does not support; use `--backend cachegrind` or `--backend step`")]
+#[error(
+    "`{program}` {why}, which `dbi` does not support; use `--backend cachegrind` or `--backend step`"
+)]
 pub struct Unsupported {
     /// The program.
     pub program: String,
@@ -55,7 +57,10 @@ pub fn refused_call(number: libc::c_long, registers: &user_regs_struct) -> Optio
     match number {
         libc::SYS_ptrace => Some("traces another program (ptrace)"),
         libc::SYS_arch_prctl => Some("sets the segment register gs"),
-        libc::SYS_personality if registers.rdi & ASK != ASK && registers.rdi & (READ_IMPLIES_EXEC | ADDR_LIMITS) != 0 => {
+        libc::SYS_personality
+            if registers.rdi & ASK != ASK
+                && registers.rdi & (READ_IMPLIES_EXEC | ADDR_LIMITS) != 0 =>
+        {
             Some("makes all readable memory executable (personality)")
         }
         libc::SYS_shmat => Some("executes System V shared memory"),
@@ -73,7 +78,11 @@ pub fn shows_maps(path: &[u8], process: Pid, thread: Pid) -> Option<Pid> {
         "self" | "thread-self" => Some(process),
         _ => {
             let number = owner.split('/').next()?.parse().ok()?;
-            Some(if number == thread.as_raw() { process } else { Pid::from_raw(number) })
+            Some(if number == thread.as_raw() {
+                process
+            } else {
+                Pid::from_raw(number)
+            })
         }
     }
 }

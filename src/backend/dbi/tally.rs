@@ -21,17 +21,35 @@ pub struct Places {
 }
 
 impl Places {
-    fn add(&mut self, ranges: &Ranges, pc: u64, bytes: &[u8], count: u64) -> Result<(), CountOverflow> {
+    fn add(
+        &mut self,
+        ranges: &Ranges,
+        pc: u64,
+        bytes: &[u8],
+        count: u64,
+    ) -> Result<(), CountOverflow> {
         let range = ranges.at(pc);
         if let Some(range) = range
             && let Some(file) = &range.file
         {
             let offset = pc - range.start + range.offset;
-            return increase(self.files.entry(Arc::clone(file)).or_default().entry(offset).or_default(), count);
+            return increase(
+                self.files
+                    .entry(Arc::clone(file))
+                    .or_default()
+                    .entry(offset)
+                    .or_default(),
+                count,
+            );
         }
         let label = range.map_or("", |range| range.label.as_str());
         let code = MemoryCode {
-            label: if label.is_empty() { "[anonymous]" } else { label }.to_owned(),
+            label: if label.is_empty() {
+                "[anonymous]"
+            } else {
+                label
+            }
+            .to_owned(),
             address: pc,
             bytes: bytes.to_vec(),
         };
@@ -55,7 +73,9 @@ impl Places {
         for (path, counts) in self.files {
             let module = modules.get(&path).ok();
             for (offset, count) in counts {
-                let svma = module.as_ref().and_then(|module| module.elf.svma_of_offset(offset));
+                let svma = module
+                    .as_ref()
+                    .and_then(|module| module.elf.svma_of_offset(offset));
                 profile.add(&path, svma.unwrap_or(offset), count)?;
             }
         }
@@ -102,7 +122,10 @@ impl Names {
     /// Nothing known yet.
     pub fn new() -> Result<Names, BackendError> {
         let decoder = Decoder::new(Arch::X86_64).map_err(decoder_failed)?;
-        Ok(Names { decoder, known: HashMap::new() })
+        Ok(Names {
+            decoder,
+            known: HashMap::new(),
+        })
     }
 
     fn of(&mut self, bytes: &[u8]) -> &str {
@@ -132,7 +155,9 @@ pub fn add_up(
     let (mut total, mut executed) = (0i128, Vec::new());
     for (index, unit) in cache.units().iter().enumerate() {
         let entered = counters.get(unit.counter as usize).copied().unwrap_or(0);
-        let corrected = corrections.get(&(index as u32)).map_or(&[][..], Vec::as_slice);
+        let corrected = corrections
+            .get(&(index as u32))
+            .map_or(&[][..], Vec::as_slice);
         if unit.marker || (entered == 0 && corrected.is_empty()) {
             continue;
         }
@@ -154,7 +179,10 @@ fn leave_early(executed: &mut [i128], cache: &Cache, unit: &Unit, counters: &[u6
     for (counter, done) in cache.counted_exits(unit) {
         let left = i128::from(counters.get(counter as usize).copied().unwrap_or(0));
         if left > 0 {
-            executed.iter_mut().skip(done.into()).for_each(|count| *count -= left);
+            executed
+                .iter_mut()
+                .skip(done.into())
+                .for_each(|count| *count -= left);
         }
     }
 }

@@ -1,6 +1,7 @@
 // The program uses gs itself: arch_prctl(ARCH_SET_GS), loads and stores through gs, kept over signals and in each thread.
 // An engine that needs gs refuses this by name.
 // prints: gs 100
+// refused by dbi: sets the segment register gs
 // build dynamic: gcc -O2
 // build static: gcc -O2 -static
 #include "check.h"

@@ -3,7 +3,6 @@
 // prints: unmapped 100 data 100 stack 100 wild 100
 // build dynamic: gcc -O2
 // build static: gcc -O2 -static
-// exact
 #include "check.h"
 
 static void *target;

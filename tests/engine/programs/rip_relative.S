@@ -63,8 +63,6 @@ round:	movq	$0x12345678, value(%rip)
 	movzbl	value + 4(%rip), %eax
 	CHECK_EQ($0x11, %eax)
 	mov	%cs, copy(%rip)
-	lea	value(%eip), %eax
-	CHECK_EQ(%eax, %ebx)
 	dec	%ebp
 	jnz	round
 	FINISH	"relative"

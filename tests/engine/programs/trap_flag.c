@@ -1,5 +1,6 @@
 // The program sets its own trap flag and is stepped over ten of them. An engine that cannot do it refuses this by name.
 // prints: steps 10
+// refused by dbi: steps itself (the trap flag)
 // build dynamic: gcc -O2
 #include "check.h"
 
