@@ -10,6 +10,7 @@
 //! | [`isa`] | machine code through capstone: decoding, opcode names |
 //! | [`object`] | ELF files: build-ids, symbols, code, load maps; pure over bytes |
 //! | [`sys`] | the kernel: spawning, ptrace, signals; every `unsafe` is here |
+//! | [`dbi`] | the counting engine: a binary translator; imports [`model`] and [`isa`] only |
 //! | [`backend`] | ways of counting behind one trait: perf, cachegrind, callgrind, step, fake |
 //! | [`suite`] | `counterfoil.toml`: workloads, parameters, gates, selection |
 //! | [`supervise`] | one workload from command to measurement: pinning, repeats, time-out, output |
@@ -22,6 +23,7 @@ pub mod backend;
 pub mod baseline;
 pub mod cli;
 pub mod compare;
+pub mod dbi;
 pub mod isa;
 pub mod model;
 pub mod object;
