@@ -4,11 +4,14 @@
 //! code caches. What it says of flags is conservative: a flag is in [`Inst::kills`] only when every execution that
 //! completes overwrites it, on every processor. That an instruction may fault half-way is for the caller to consider.
 
+mod bytes;
+mod exceptions;
+mod fast;
 mod prefixes;
 mod reference;
 mod rewrite;
 
-pub use reference::decode;
+pub use reference::decode as decode_by_reference;
 pub use rewrite::{load_target, rebase};
 
 /// Longest instruction, in bytes (Intel SDM volume 2, section 2.3.11).
@@ -172,6 +175,15 @@ impl Inst {
     }
 }
 
+/// The instruction that starts at `bytes[0]`, which lies at `pc`; `bytes` may go on after it, and the more there are (16
+/// suffice) the faster it is. The answer is that of [`decode_by_reference`].
+pub fn decode(bytes: &[u8], pc: u64) -> Inst {
+    match fast::decode(bytes, pc) {
+        Some(inst) => inst,
+        None => fast::learn(bytes, pc),
+    }
+}
+
 /// A register that can address memory with neither prefix, SIB byte nor displacement; the value is its number in
 /// ModRM.rm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,3 +206,7 @@ pub enum Base {
 #[cfg(test)]
 #[path = "decode/decode_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "decode/equality_tests.rs"]
+mod equality_tests;

@@ -17,7 +17,7 @@ const FLAGS: [(u32, Flags); 6] = [
     (RflagsBits::OF, Flags::OF),
 ];
 
-/// The instruction that starts at `bytes[0]`, which lies at `pc`; `bytes` may go on after it.
+/// As [`super::decode`], always through iced-x86: for comparison with it.
 pub fn decode(bytes: &[u8], pc: u64) -> Inst {
     let bytes = bytes.get(..LONGEST_BYTES).unwrap_or(bytes);
     // Without the MPX option 0f 1a and 0f 1b are the no-operations that they are on a kernel without MPX (Linux since
