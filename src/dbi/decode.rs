@@ -178,10 +178,7 @@ impl Inst {
 /// The instruction that starts at `bytes[0]`, which lies at `pc`; `bytes` may go on after it, and the more there are (16
 /// suffice) the faster it is. The answer is that of [`decode_by_reference`].
 pub fn decode(bytes: &[u8], pc: u64) -> Inst {
-    match fast::decode(bytes, pc) {
-        Some(inst) => inst,
-        None => fast::learn(bytes, pc),
-    }
+    fast::decode(bytes, pc)
 }
 
 /// A register that can address memory with neither prefix, SIB byte nor displacement; the value is its number in

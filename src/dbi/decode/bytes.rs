@@ -1,18 +1,24 @@
 //! What a byte at the start of an instruction is, and how much ModRM brings along, as tables.
 
-/// A legacy prefix (Intel SDM volume 2, section 2.1.1).
-pub(super) const LEGACY_PREFIX: u8 = 1;
-/// What is no opcode in 64-bit mode: a legacy prefix, REX, VEX or EVEX.
-pub(super) const NO_OPCODE: u8 = 2;
-/// As an opcode of one byte it has a ModRM byte; shifted left by one: as an opcode after 0f.
-pub(super) const MODRM: u8 = 4;
+/// What is no opcode in 64-bit mode: a legacy prefix (Intel SDM volume 2, section 2.1.1), REX, VEX or EVEX.
+pub(super) const NO_OPCODE: u8 = 1;
+/// Number of the bit that says that as an opcode of one byte it has a ModRM byte; the next bit says it of opcodes after 0f.
+pub(super) const HAS_MODRM_SHIFT: u32 = 1;
 
 /// The bits above, by byte.
 pub(super) static BYTES: [u8; 256] = bytes();
 
-/// Bytes of ModRM, SIB and displacement by ModRM, but for the displacement of a SIB byte without a base (Intel SDM volume
-/// 2, table 2-2).
-pub(super) static MODRM_BYTES: [u8; 256] = modrm_bytes();
+/// Of an entry of [`MODRM`]: ModRM.reg, and lowest whether ModRM.rm is a register.
+pub(super) const MODRM_INDEX: u16 = 0x0f;
+/// The operand is rip-relative.
+pub(super) const MODRM_RIP: u16 = 0x10;
+/// There is a SIB byte, and there is a displacement of 4 bytes besides if its base is 101.
+pub(super) const MODRM_BASE: u16 = 0x20;
+/// From here on, the bytes of ModRM, SIB and displacement, but for that displacement.
+pub(super) const MODRM_BYTES_SHIFT: u32 = 8;
+
+/// The bits above by ModRM (Intel SDM volume 2, table 2-2).
+pub(super) static MODRM: [u16; 256] = modrm();
 
 /// Legacy opcodes of one byte with a ModRM byte (Intel SDM volume 2, table A-2), a bit for each.
 const MODRM_1: [u32; 8] = [
@@ -44,10 +50,10 @@ const fn bytes() -> [u8; 256] {
     while byte < 256 {
         table[byte] = lead(byte as u8);
         if has(&MODRM_1, byte) {
-            table[byte] |= MODRM;
+            table[byte] |= 1 << HAS_MODRM_SHIFT;
         }
         if has(&MODRM_0F, byte) {
-            table[byte] |= MODRM << 1;
+            table[byte] |= 2 << HAS_MODRM_SHIFT;
         }
         byte += 1;
     }
@@ -56,7 +62,7 @@ const fn bytes() -> [u8; 256] {
 
 const fn lead(byte: u8) -> u8 {
     match byte {
-        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => LEGACY_PREFIX | NO_OPCODE,
+        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => NO_OPCODE,
         0x40..=0x4f | 0x62 | 0xc4 | 0xc5 => NO_OPCODE,
         _ => 0,
     }
@@ -66,20 +72,22 @@ const fn has(set: &[u32; 8], byte: usize) -> bool {
     set[byte >> 5] >> (byte & 31) & 1 != 0
 }
 
-const fn modrm_bytes() -> [u8; 256] {
-    let mut table = [1; 256];
+const fn modrm() -> [u16; 256] {
+    let mut table = [0; 256];
     let mut modrm = 0;
-    while modrm < 0xc0 {
-        let (mode, rm) = (modrm >> 6, modrm & 7);
-        if rm == 4 {
-            table[modrm] += 1;
-        }
-        table[modrm] += match mode {
-            0 if rm == 5 => 4,
-            0 => 0,
-            1 => 1,
-            _ => 4,
+    while modrm < 256 {
+        let (mode, reg, rm) = (modrm >> 6, modrm >> 3 & 7, modrm & 7);
+        let (bytes, bits) = match (mode, rm) {
+            (0, 5) => (5, MODRM_RIP),
+            (0, 4) => (2, MODRM_BASE),
+            (0, _) => (1, 0),
+            (1, 4) => (3, 0),
+            (1, _) => (2, 0),
+            (2, 4) => (6, 0),
+            (2, _) => (5, 0),
+            _ => (1, 1),
         };
+        table[modrm] = bytes << MODRM_BYTES_SHIFT | (reg as u16) << 1 | bits;
         modrm += 1;
     }
     table

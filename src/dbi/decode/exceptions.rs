@@ -23,6 +23,8 @@ pub(super) fn hangs_on_more(map: usize, opcode: u8, operands: usize) -> bool {
         (1, 0x01 | 0xae | 0xc7) => register,
         // 3DNow!, with the opcode in the immediate; control and debug registers; VIA's extensions.
         (1, 0x0f | 0x20..=0x27 | 0xa6 | 0xa7) => true,
+        // `hreset`, with c0 for ModRM.
+        (3, 0xf0) => true,
         // Mask registers, of which there are eight; opcodes that go on in ModRM.reg.
         (4, 0x41..=0x4b | 0x71..=0x73 | 0x90..=0x93 | 0x98 | 0x99 | 0xae) => true,
         // AMX tiles, gathers (whose registers must differ), and opcodes that go on in ModRM.reg.
