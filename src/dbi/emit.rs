@@ -341,7 +341,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             self.out.hot.raw(&UNDEFINED);
             return;
         };
-        let register = Register(base.number());
+        let register = Register(base as u8);
         self.out.hot.store(slot::BASE, register);
         self.mark_full(Pc::At(pc), spilled::BASE, register.0);
         self.out.hot.set_long(register, target);
@@ -600,7 +600,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.mark(spilled::RCX | spilled::RAX);
         let mut at = 0;
         while at < bytes.len() {
-            let four = bytes.get(at..at + 4);
+            // Aligned loads only: the program may have asked for faults on others (Intel SDM volume 1, AC flag).
+            let aligned = (pc + at as u64) % 4 == 0;
+            let four = bytes.get(at..at + 4).filter(|_| aligned);
             match four.and_then(|four| four.try_into().ok()) {
                 Some(four) => {
                     // mov eax, [address]

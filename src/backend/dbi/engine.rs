@@ -528,6 +528,13 @@ impl Engine {
                 stopped.set_signal_address(original.rip)?;
             }
             stopped.set_registers(original)?;
+            let (from, to) = (registers.rip, original.rip);
+            self.log.note(process, || {
+                format!(
+                    "signal {signal} at {to:#x} (translated: {from:#x}), caught: {caught}; {}",
+                    code_at(stopped, from, to)
+                )
+            });
         }
         if !caught {
             return Ok(Onward {
@@ -691,6 +698,20 @@ impl Engine {
     fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
         result.or_else(|overflow| self.fail(overflow))
     }
+}
+
+/// The bytes at a place in translated code, and those they stand for.
+fn code_at(stopped: &Stopped, translated: u64, original: u64) -> String {
+    let bytes = |at: u64| {
+        let mut bytes = [0; 16];
+        let length = stopped.read(at, &mut bytes).unwrap_or(0);
+        let text: Vec<String> = bytes[..length]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        text.join(" ")
+    };
+    format!("{} for {}", bytes(translated), bytes(original))
 }
 
 fn new_thread(process: Pid, area: usize) -> Thread {
