@@ -264,7 +264,7 @@ fn a_signal_before_the_program_runs_stops_us() {
 fn a_signal_that_ends_a_run_ends_the_repeats() {
     for backend in BACKENDS {
         let arguments = ["count", "--backend", backend, "--repeat", "3", "--"];
-        let script = ["sh", "-c", "echo ready; sleep 1000; :"];
+        let script = ["sh", "-c", "echo ready; exec sleep 1000"];
         let mut child = counterfoil(&[&arguments[..], &script].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
