@@ -10,10 +10,10 @@ pub fn open(kind: BackendKind) -> Box<dyn Backend> {
         #[cfg(target_arch = "x86_64")]
         BackendKind::Dbi => Box::new(super::dbi::Dbi::default()),
         #[cfg(not(target_arch = "x86_64"))]
-        BackendKind::Dbi => Box::new(super::Absent(
+        BackendKind::Dbi => Box::new(super::absent::Absent {
             kind,
-            "the counting engine translates x86-64 code only",
-        )),
+            reason: "the counting engine translates x86-64 code only",
+        }),
         BackendKind::Cachegrind => Box::new(super::valgrind::Cachegrind),
         BackendKind::Callgrind => Box::new(super::valgrind::Callgrind::default()),
         BackendKind::Step => Box::new(super::step::Step::default()),

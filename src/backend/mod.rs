@@ -3,6 +3,8 @@
 //! A backend starts one program, counts its tree and returns plain data. It neither chooses itself, nor
 //! repeats runs, nor judges: that is `supervise`'s and `compare`'s work.
 
+#[cfg(not(target_arch = "x86_64"))]
+pub mod absent;
 pub mod all;
 #[cfg(target_arch = "x86_64")]
 pub mod dbi;

@@ -418,7 +418,7 @@ impl Cache {
         if let Some(length) = request {
             plan.again(
                 wanted.pc,
-                &program.code(wanted.pc, usize::from(length)).to_vec(),
+                program.code(wanted.pc, usize::from(length)),
                 0,
                 CountAt::Entry,
                 false,

@@ -483,7 +483,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     /// Address of eight bytes that hold `value`.
     fn literal(&mut self, value: u64) -> u64 {
-        while self.out.cold.here() % 8 != 0 {
+        while !self.out.cold.here().is_multiple_of(8) {
             self.out.cold.raw(&[0xcc]);
         }
         let address = self.out.cold.here();
@@ -601,7 +601,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         let mut at = 0;
         while at < bytes.len() {
             // Aligned loads only: the program may have asked for faults on others (Intel SDM volume 1, AC flag).
-            let aligned = (pc + at as u64) % 4 == 0;
+            let aligned = (pc + at as u64).is_multiple_of(4);
             let four = bytes.get(at..at + 4).filter(|_| aligned);
             match four.and_then(|four| four.try_into().ok()) {
                 Some(four) => {

@@ -136,7 +136,7 @@ impl Window {
     }
 
     fn word(&self, offset: u64) -> &AtomicU64 {
-        assert!(offset % 8 == 0, "a word is not aligned");
+        assert!(offset.is_multiple_of(8), "a word is not aligned");
         let at = self.place(offset, 8).cast::<u64>();
         // SAFETY: inside the mapping (`place`), which lives as long as `self`; aligned, because mappings begin at pages.
         unsafe { AtomicU64::from_ptr(at) }
