@@ -14,10 +14,10 @@ const ROWS: usize = 20;
 /// How to count, for `count` and `compare`.
 #[derive(clap::Args, Debug)]
 pub struct Counting {
-    /// auto, perf, cachegrind, callgrind or step.
+    /// auto, perf, dbi, cachegrind, callgrind or step.
     ///
-    /// auto takes the first that works here and gives what is asked for: perf (hardware counters),
-    /// cachegrind, callgrind (Valgrind), step (single-stepping: exact, and some thousand times slower).
+    /// auto takes the first that works here and gives what is asked for: perf (hardware counters), dbi (the engine
+    /// that is built in), cachegrind, callgrind (Valgrind), step (single-stepping: exact, and some thousand times slower).
     #[arg(long, short, default_value = "auto", value_name = "BACKEND", value_parser = backend)]
     pub backend: Asked,
     /// Run the command this often; the counts must agree.

@@ -266,6 +266,25 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
     })
 }
 
+/// Whether programs can be traced here: tries it on a child that executes nothing.
+pub fn try_tracing() -> io::Result<()> {
+    let held = spawn::spawn(&Launch::default()).map_err(io::Error::other)?;
+    let child = held.pid;
+    let traced = ptrace::seize(child, true).map_err(io::Error::from);
+    // Dropped, it exits.
+    drop(held);
+    while let Some((tid, report)) = wait(child.as_raw(), 0)? {
+        match report {
+            Report::Ended(_) => break,
+            Report::Stopped { .. } => {
+                let _ = Stopped::from_wait(tid).resume(Pace::Run, None);
+            }
+            Report::Other => {}
+        }
+    }
+    traced
+}
+
 fn copy_error(error: &io::Error) -> io::Error {
     error
         .raw_os_error()

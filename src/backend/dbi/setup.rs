@@ -210,6 +210,9 @@ fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) ->
         libc::PROT_READ | libc::PROT_WRITE,
         NEW,
     )?;
+    // A core file has no use for them.
+    let unused = libc::MADV_DONTDUMP as u64;
+    calls.make(libc::SYS_madvise, [address, bytes, unused, 0, 0, 0])?;
     space.add_areas(address, offset, AREAS_AT_ONCE)
 }
 

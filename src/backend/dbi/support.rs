@@ -15,7 +15,7 @@ use crate::sys::Pid;
 /// Something that programs do and the engine cannot follow.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{program}` {why}, which `dbi` does not support; use `--backend cachegrind` or `--backend step`"
+    "`{program}` {why}, which `dbi` does not support; use `--backend step` or `--backend cachegrind`"
 )]
 pub struct Unsupported {
     /// The program.
