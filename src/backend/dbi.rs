@@ -143,6 +143,7 @@ mod tests {
     fn counts_a_program_of_known_count() {
         let backend = Dbi::default();
         backend.probe().unwrap();
-        traced::count_known(|launch| backend.run(launch, Detail::default(), Path::new(""))).unwrap();
+        traced::count_known(|launch| backend.run(launch, Detail::default(), Path::new("")))
+            .unwrap();
     }
 }
