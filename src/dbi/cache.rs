@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::assemble::{Code, relative};
 use super::decode::Kind;
 use super::emit::{Between, Common, Emitted, Exit, ExitKind, Mark, Pc, Site, prologue, spilled};
-use super::layout::{COLD_START, INDIRECT, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
+use super::layout::{COLD_START, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
 use super::plan::{CountAt, Limits, NoUnit, Plan, Source};
 
 /// Memory that a program executes while we write it.
@@ -87,7 +87,7 @@ const NO_HIGH_HALF: u32 = 0x4000_0000;
 /// [`Unit::count_at`] for [`CountAt::Entry`].
 const AT_ENTRY: u16 = u16::MAX;
 
-/// Exits a unit may have besides those of its branches.
+/// No unit, or no exit.
 const NONE: u32 = u32::MAX;
 
 /// A piece of memory near some of the program's code, for its translations.
@@ -278,11 +278,6 @@ impl Cache {
     /// The exit that a thread's reason names.
     pub fn exit(&self, reason: u32) -> Option<Exit> {
         self.exits.get(reason.checked_sub(1)? as usize).copied()
-    }
-
-    /// The unit at `pc`, if it is translated.
-    pub fn unit_at(&self, pc: u64) -> Option<&Unit> {
-        self.units.get(*self.index.get(&pc)? as usize)
     }
 
     /// Whether an address is in the cache.
@@ -697,11 +692,6 @@ impl Cache {
         Some(emitted)
     }
 
-    /// How a unit's translation looks, for people who look for a mistake.
-    pub fn describe(&self, index: u32) -> Option<Emitted> {
-        self.emit_again(index)
-    }
-
     /// Changes the number of the system call by which code leaves.
     pub fn set_magic(&self, number: u32, memory: &impl Memory) {
         for zone in &self.zones {
@@ -769,17 +759,20 @@ impl Cache {
     /// them any more. A thread that is inside one leaves by its end.
     pub fn drop_range(&mut self, start: u64, end: u64, memory: &impl Memory) -> Result<(), Full> {
         let inside = |pc: u64| start <= pc && pc < end;
+        // Each exit there waits anew, once: those that wait already would else wait twice, in a circle.
+        self.waiting.retain(|target, _| !inside(*target));
+        for number in 0..self.exits.len() {
+            let exit = self.exits[number];
+            if exit.kind != ExitKind::Request && inside(exit.target) {
+                self.unlink(number as u32, memory)?;
+            }
+        }
+        // Last, so that a caller who had to make room finds them again.
         for index in 0..self.units.len() {
             let unit = self.units[index];
             if inside(unit.pc) && self.index.get(&unit.pc) == Some(&(index as u32)) {
                 self.index.remove(&unit.pc);
                 self.disable_prologue(&unit, memory);
-            }
-        }
-        for number in 0..self.exits.len() {
-            let exit = self.exits[number];
-            if exit.kind != ExitKind::Request && inside(exit.target) {
-                self.unlink(number as u32, memory)?;
             }
         }
         Ok(())
@@ -813,9 +806,7 @@ impl Cache {
             return Ok(());
         }
         let next = self.waiting.insert(exit.target, number).unwrap_or(NONE);
-        if next != number {
-            self.waiting_next[number as usize] = next;
-        }
+        self.waiting_next[number as usize] = next;
         Ok(())
     }
 
@@ -893,8 +884,6 @@ impl Zone {
     }
 }
 
-/// The unit number of [`Stand::Unit`] where no unit is meant.
-pub const NO_UNIT: u32 = NONE;
-
-/// The reason for which no exit is meant.
-pub const INDIRECT_REASON: u32 = INDIRECT;
+#[cfg(test)]
+#[path = "cache/cache_tests.rs"]
+mod tests;

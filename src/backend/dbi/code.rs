@@ -94,70 +94,53 @@ impl Change {
     }
 }
 
-/// Reads what memory is like.
-pub struct Watched;
-
-impl Watched {
-    /// What now lies in `start..end`, as ranges that may be executed.
-    pub fn read(
-        thread: &Stopped,
-        _change: &Change,
-        start: u64,
-        end: u64,
-    ) -> io::Result<Vec<Range>> {
-        let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
-        let inside = maps::lines(&text).filter(|line| line.start < end && start < line.end);
-        Ok(inside
-            .map(|line| {
-                let whole = setup::range_of(&line);
-                let (from, to) = (line.start.max(start), line.end.min(end));
-                Range {
-                    start: from,
-                    end: to,
-                    offset: whole.offset + (from - line.start),
-                    ..whole
-                }
-            })
-            .collect())
-    }
+/// What now lies in `start..end`, as ranges that may be executed.
+pub fn read(thread: &Stopped, start: u64, end: u64) -> io::Result<Vec<Range>> {
+    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+    let inside = maps::lines(&text).filter(|line| line.start < end && start < line.end);
+    let part = |line: maps::Line<'_>| {
+        setup::range_of(&line).part(line.start.max(start), line.end.min(end))
+    };
+    Ok(inside.map(part).collect())
 }
 
 impl Space {
-    /// Memory may be executed from now on. The number of units dropped because their code is another now.
-    pub fn grant(&mut self, thread: &Stopped, new: Vec<Range>) -> Result<usize, Full> {
+    /// Memory may be executed from now on. The number of units dropped because their code is another now; may be called
+    /// again when there was no room.
+    pub fn grant(&mut self, thread: &Stopped, new: &[Range]) -> Result<usize, Full> {
         let mut dropped = 0;
-        for mut range in new {
-            let known = self.ranges.at(range.start).cloned();
-            let overlaps = self
+        for range in new {
+            let mut range = range.clone();
+            if self
                 .ranges
                 .overlapping(range.start, range.end)
                 .next()
-                .is_some();
-            if overlaps {
-                let changed = self.changed(thread, &range);
-                let same_file = known.as_ref().is_some_and(|known| known.file == range.file);
-                // Code that was changed once may be changed again.
-                range.volatile |=
-                    changed && same_file || known.is_some_and(|known| known.volatile && same_file);
-                let relied = self
-                    .translations
-                    .borrow()
-                    .cache
-                    .relies_on(range.start, range.end)
-                    .next()
-                    .is_some();
-                if relied && (changed || !same_file || range.volatile) {
-                    let translations = &mut *self.translations.borrow_mut();
-                    dropped += translations.cache.relies_on(range.start, range.end).count();
-                    translations
-                        .cache
-                        .drop_range(range.start, range.end, &translations.memory)?;
-                }
+                .is_some()
+            {
+                dropped += self.replace(thread, &mut range)?;
                 self.pages.clear();
             }
             self.ranges.add(range);
         }
         Ok(dropped)
+    }
+
+    /// A range comes where there was executable memory before.
+    fn replace(&self, thread: &Stopped, range: &mut Range) -> Result<usize, Full> {
+        let known = self.ranges.at(range.start);
+        let changed = self.changed(thread, range);
+        let same_file = known.is_some_and(|known| known.file == range.file);
+        // Code that was changed once may be changed again.
+        range.volatile |= same_file && (changed || known.is_some_and(|known| known.volatile));
+        let translations = &mut *self.translations.borrow_mut();
+        let relied = translations.cache.relies_on(range.start, range.end).count();
+        if relied > 0 && (changed || !same_file || range.volatile) {
+            translations
+                .cache
+                .drop_range(range.start, range.end, &translations.memory)?;
+            return Ok(relied);
+        }
+        Ok(0)
     }
 
     /// Whether something that is translated in a range is no longer what it was.
@@ -172,18 +155,15 @@ impl Space {
         })
     }
 
-    /// A mapping was moved from `from` to `start..end`; what it may execute moves with it.
-    pub fn code_moved(&mut self, from: u64, start: u64, end: u64) {
-        if let Some(range) = self.ranges.at(from).cloned() {
-            let offset = range.offset + (from - range.start);
-            self.ranges.add(Range {
-                start,
-                end,
-                offset,
-                volatile: true,
-                ..range
-            });
-            self.pages.clear();
-        }
+    /// What may be executed of a mapping that was moved from `from` to `start..end`.
+    pub fn moved(&self, from: u64, start: u64, end: u64) -> Vec<Range> {
+        let moved = self.ranges.at(from).map(|range| Range {
+            start,
+            end,
+            offset: range.offset + (from - range.start),
+            volatile: true,
+            ..range.clone()
+        });
+        moved.into_iter().collect()
     }
 }

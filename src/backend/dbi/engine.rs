@@ -9,9 +9,10 @@ use std::rc::Rc;
 
 use nix::libc::{self, user_regs_struct};
 
-use super::code::{Change, Watched};
+use super::code::{self, Change};
 use super::log::Log;
 use super::memory::Pool;
+use super::ranges::Range;
 use super::setup;
 use super::signals::{self, Disposition};
 use super::space::{How, Space};
@@ -429,37 +430,29 @@ impl Engine {
         let Some((start, end)) = change.outcome(&registers) else {
             return Ok(());
         };
-        let new = Watched::read(stopped, &change, start, end)?;
-        self.modules.extend(
-            new.iter()
-                .filter_map(|range| range.file.as_deref().cloned()),
-        );
-        if let Change::Move { from, .. } = change {
-            return self.code_moved(process, stopped, from, start, end);
+        let space = self.space(process)?;
+        let new = match change {
+            Change::Move { from, .. } => space.borrow().moved(from, start, end),
+            Change::Map { .. } | Change::Protect { .. } => code::read(stopped, start, end)?,
+        };
+        if new.is_empty() {
+            return Ok(());
         }
+        self.modules.extend(files(new.iter()));
         self.own_cache(process, stopped)?;
-        let space = self.space(process)?;
-        let result = space.borrow_mut().grant(stopped, new);
-        match result {
-            Ok(dropped) => self.log.note(process, || {
-                format!("{start:#x}-{end:#x} may be executed; {dropped} units dropped")
-            }),
-            Err(_) => self.grow(process, stopped, start)?,
+        loop {
+            let granted = space.borrow_mut().grant(stopped, &new);
+            match granted {
+                Ok(dropped) => {
+                    self.log.note(process, || {
+                        format!("{start:#x}-{end:#x} may be executed; {dropped} units dropped")
+                    });
+                    return Ok(());
+                }
+                Err(Full::Zone) => self.grow(process, stopped, start)?,
+                Err(full) => return self.refuse(stopped, start, &full.to_string()),
+            }
         }
-        Ok(())
-    }
-
-    fn code_moved(
-        &mut self,
-        process: Pid,
-        _stopped: &Stopped,
-        from: u64,
-        start: u64,
-        end: u64,
-    ) -> io::Result<()> {
-        let space = self.space(process)?;
-        space.borrow_mut().code_moved(from, start, end);
-        Ok(())
     }
 
     /// Separates the code cache of a process from that of others, which may soon have other code.
@@ -501,6 +494,15 @@ impl Engine {
         Ok(Some(original.registers))
     }
 
+    /// A thread that had a reason to leave translated code, and is taken out of it before it could say so, has none.
+    fn forget_reason(&mut self, process: Pid, tid: Pid) -> io::Result<()> {
+        let area = self.thread(tid)?.area;
+        let space = self.space(process)?;
+        let space = space.borrow();
+        space.areas[area].slots.store_u64(slot::REASON.into(), 0);
+        Ok(())
+    }
+
     /// A thread stands at an original address: sends it to the translation.
     fn redirect(
         &mut self,
@@ -528,6 +530,7 @@ impl Engine {
                 stopped.set_signal_address(original.rip)?;
             }
             stopped.set_registers(original)?;
+            self.forget_reason(process, stopped.tid())?;
             let (from, to) = (registers.rip, original.rip);
             self.log.note(process, || {
                 format!(
@@ -582,12 +585,7 @@ impl Engine {
                 .cache
                 .set_magic(self.magic, &translations.memory);
         }
-        self.modules.extend(
-            space
-                .ranges
-                .iter()
-                .filter_map(|range| range.file.as_deref().cloned()),
-        );
+        self.modules.extend(files(space.ranges.iter()));
         let area = &space.areas[0];
         area.used.set(true);
         area.owner.set(Some(pid));
@@ -712,6 +710,11 @@ fn code_at(stopped: &Stopped, translated: u64, original: u64) -> String {
         text.join(" ")
     };
     format!("{} for {}", bytes(translated), bytes(original))
+}
+
+/// The files that ranges are mapped from.
+fn files<'a>(ranges: impl Iterator<Item = &'a Range>) -> impl Iterator<Item = PathBuf> {
+    ranges.filter_map(|range| range.file.as_deref().cloned())
 }
 
 fn new_thread(process: Pid, area: usize) -> Thread {

@@ -29,7 +29,7 @@ impl Range {
     }
 
     /// What lies in `start..end` of it.
-    fn part(&self, start: u64, end: u64) -> Range {
+    pub fn part(&self, start: u64, end: u64) -> Range {
         Range {
             start,
             end,

@@ -1,0 +1,162 @@
+//! The cache over a made-up program and memory.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::*;
+use crate::dbi::emit::Pc;
+
+/// Bytes at offsets; what was never written is zero.
+#[derive(Default)]
+struct Bytes(RefCell<HashMap<u64, u8>>);
+
+impl Bytes {
+    fn read<const N: usize>(&self, offset: u64) -> [u8; N] {
+        let bytes = self.0.borrow();
+        std::array::from_fn(|at| bytes.get(&(offset + at as u64)).copied().unwrap_or(0))
+    }
+}
+
+impl Memory for Bytes {
+    fn write(&self, offset: u64, bytes: &[u8]) {
+        let placed = bytes.iter().enumerate();
+        let placed = placed.map(|(at, byte)| (offset + at as u64, *byte));
+        self.0.borrow_mut().extend(placed);
+    }
+    fn store_u32(&self, offset: u64, value: u32) {
+        assert!(offset % 8 <= 4, "crosses eight bytes");
+        self.write(offset, &value.to_le_bytes());
+    }
+    fn store_u64(&self, offset: u64, value: u64) {
+        self.write(offset, &value.to_le_bytes());
+    }
+    fn load_u64(&self, offset: u64) -> u64 {
+        u64::from_le_bytes(self.read(offset))
+    }
+}
+
+/// Code at addresses, each stretch followed by `nop`s.
+struct Stretches(Vec<(u64, Vec<u8>)>, Vec<u8>);
+
+impl Source for Stretches {
+    fn code(&mut self, pc: u64, most: usize) -> &[u8] {
+        let found = self.0.iter().find(|(start, _)| *start == pc);
+        self.1 = found.map_or(Vec::new(), |(_, bytes)| bytes.clone());
+        self.1.resize(most, 0x90);
+        &self.1
+    }
+}
+
+impl Program for Stretches {
+    fn ground(&self, _pc: u64) -> Ground {
+        Ground {
+            volatile: false,
+            writable: false,
+        }
+    }
+}
+
+const ONE: Manner = Manner {
+    marker: |_| false,
+    request: |_| None,
+    budget: 0,
+};
+
+const ZONE: Place = Place {
+    address: 0x1000_0000,
+    offset: 0,
+};
+
+const TABLE: Place = Place {
+    address: 0x7f00_0000,
+    offset: ZONE_BYTES,
+};
+
+/// `jmp` from one address to another.
+fn jump(from: u64, to: u64) -> (u64, Vec<u8>) {
+    let distance = (to - (from + 5)) as u32;
+    (from, [&[0xe9], &distance.to_le_bytes()[..]].concat())
+}
+
+fn start(stretches: Vec<(u64, Vec<u8>)>) -> (Bytes, Cache, Stretches) {
+    let memory = Bytes::default();
+    let cache = Cache::new(&[ZONE], TABLE, &memory);
+    (memory, cache, Stretches(stretches, Vec::new()))
+}
+
+/// Where an exit leads now.
+fn destination(memory: &Bytes, exit: &Exit) -> u64 {
+    let distance = i32::from_le_bytes(memory.read(exit.patch - ZONE.address));
+    (exit.patch + 4).wrapping_add_signed(distance.into())
+}
+
+#[test]
+fn exits_that_wait_for_dropped_code_wait_once_and_find_the_new() {
+    let (memory, mut cache, mut program) = start(vec![
+        jump(0x1000, 0x2000),
+        jump(0x1100, 0x2000),
+        (0x2000, vec![0xc3]),
+    ]);
+    for pc in [0x1000, 0x1100] {
+        cache
+            .translate(pc, false, &mut program, &memory, &ONE)
+            .unwrap();
+    }
+    for _ in 0..2 {
+        cache.drop_range(0x2000, 0x3000, &memory).unwrap();
+    }
+    let body = cache
+        .translate(0x2000, false, &mut program, &memory, &ONE)
+        .unwrap();
+    for exit in &cache.exits[..2] {
+        assert_eq!(destination(&memory, exit), body);
+    }
+    cache.drop_range(0x2000, 0x3000, &memory).unwrap();
+    for exit in &cache.exits[..2] {
+        assert_ne!(destination(&memory, exit), body);
+    }
+}
+
+#[test]
+fn an_indirect_branch_finds_each_of_two_addresses_that_share_a_bucket() {
+    let (memory, mut cache, mut program) =
+        start(vec![(0x1_2000, vec![0xc3]), (0x2_2000, vec![0xc3])]);
+    let miss = memory.load_u64(TABLE.offset + 8 * 0x2000);
+    for pc in [0x1_2000, 0x2_2000] {
+        cache
+            .translate(pc, true, &mut program, &memory, &ONE)
+            .unwrap();
+    }
+    let second = memory.load_u64(TABLE.offset + 8 * 0x2000);
+    assert_ne!(second, miss);
+    assert!(cache.units().iter().all(|unit| unit.prologue != 0));
+}
+
+#[test]
+fn every_place_in_a_unit_has_a_meaning() {
+    // add eax, 1; je +2; inc ebx; ret
+    let code = vec![0x83, 0xc0, 0x01, 0x74, 0x02, 0xff, 0xc3, 0xc3];
+    let (memory, mut cache, mut program) = start(vec![(0x1000, code)]);
+    let body = cache
+        .translate(0x1000, false, &mut program, &memory, &ONE)
+        .unwrap();
+    let unit = cache.units()[0];
+    assert_eq!((unit.instructions, unit.bytes), (4, 8));
+    let meaning = |address: u64| match cache.stand(address, 0) {
+        Some(Stand::Unit { unit: 0, mark }) => mark,
+        other => panic!("{address:#x}: {other:?}"),
+    };
+    // The flags are dead before `add`: it is counted first.
+    assert_eq!(
+        (meaning(body).pc, meaning(body).counted),
+        (Pc::At(0x1000), false)
+    );
+    const INCREMENT_BYTES: u64 = 9;
+    let counted = meaning(body + INCREMENT_BYTES);
+    assert_eq!(
+        (counted.pc, counted.done, counted.counted),
+        (Pc::At(0x1000), 0, true)
+    );
+    let branch = meaning(body + INCREMENT_BYTES + 3);
+    assert_eq!((branch.pc, branch.done), (Pc::At(0x1003), 1));
+}
