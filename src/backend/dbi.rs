@@ -37,7 +37,7 @@ use self::log::Log;
 use super::profile::Modules;
 use super::{Backend, BackendError, Detail, Ready, Unavailable, finish, traced};
 use crate::dbi::layout::MAGIC_CALL;
-use crate::model::{BackendKind, Caveat, Run};
+use crate::model::{BackendKind, Run};
 use crate::sys::seccomp::EngineCalls;
 use crate::sys::spawn::Launch;
 use crate::sys::tree;
@@ -104,8 +104,6 @@ impl Backend for Dbi {
             .places
             .map(|places| places.functions(&self.modules))
             .transpose()?;
-        let mut caveats: Vec<Caveat> = finish::caveats(&finished);
-        caveats.extend(counted.caveats);
         Ok(Run {
             outcome: finish::outcome(finished.end),
             instructions: counted.instructions,
@@ -115,7 +113,7 @@ impl Backend for Dbi {
             processes: counted.table.into_rows(),
             modules: counted.modules,
             pinning: finish::pinning(&launch, &finished),
-            caveats,
+            caveats: finish::caveats(&finished),
         })
     }
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::BackendError;
 use crate::isa::{self, Arch, Decoder, Instruction};
 use crate::model::{CountOverflow, Functions, OpcodeMix, sum};
 use crate::object::{Elf, Symbols, debug_file};
@@ -109,6 +110,55 @@ fn increase(slot: &mut u64, count: u64) -> Result<(), CountOverflow> {
     Ok(())
 }
 
+/// The same by offset in files, as it is known while a program runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OffsetProfile {
+    /// By file and offset in it.
+    files: BTreeMap<PathBuf, HashMap<u64, u64>>,
+    memory: AddressProfile,
+}
+
+impl OffsetProfile {
+    /// Adds `count` executions of the instruction at `offset` of `file`.
+    pub fn add(&mut self, file: &Path, offset: u64, count: u64) -> Result<(), CountOverflow> {
+        if let Some(counts) = self.files.get_mut(file) {
+            return increase(counts.entry(offset).or_default(), count);
+        }
+        self.files
+            .insert(file.to_owned(), HashMap::from([(offset, count)]));
+        Ok(())
+    }
+
+    /// Adds `count` executions of an instruction that is in no file.
+    pub fn add_memory(&mut self, code: MemoryCode, count: u64) -> Result<(), CountOverflow> {
+        self.memory.add_memory(code, count)
+    }
+
+    /// Adds every count of `other`.
+    pub fn merge(&mut self, other: OffsetProfile) -> Result<(), CountOverflow> {
+        for (file, counts) in other.files {
+            let slots = self.files.entry(file).or_default();
+            for (offset, count) in counts {
+                increase(slots.entry(offset).or_default(), count)?;
+            }
+        }
+        self.memory.merge(&other.memory)
+    }
+
+    /// By function; an offset that no file can explain stands for itself.
+    pub fn functions(self, modules: &Modules) -> Result<Functions, AttributionError> {
+        let mut profile = self.memory;
+        for (path, counts) in self.files {
+            let module = modules.get(&path).ok();
+            for (offset, count) in counts {
+                let svma = module.as_ref().and_then(|m| m.elf.svma_of_offset(offset));
+                profile.add(&path, svma.unwrap_or(offset), count)?;
+            }
+        }
+        Ok(profile.attribute(modules)?.functions)
+    }
+}
+
 /// What the counts of a profile are counts of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attribution {
@@ -135,6 +185,25 @@ pub enum AttributionError {
     /// Capstone failed.
     #[error(transparent)]
     Decoder(#[from] isa::DecoderError),
+}
+
+impl From<AttributionError> for BackendError {
+    fn from(error: AttributionError) -> BackendError {
+        match error {
+            AttributionError::Overflow(overflow) => overflow.into(),
+            AttributionError::Decoder(error) => error.into(),
+        }
+    }
+}
+
+impl From<isa::DecoderError> for BackendError {
+    fn from(error: isa::DecoderError) -> BackendError {
+        BackendError::Tool {
+            tool: "capstone",
+            problem: error.to_string(),
+            remedy: "report this".to_owned(),
+        }
+    }
 }
 
 /// An attribution in the making.

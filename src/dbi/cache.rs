@@ -4,12 +4,15 @@
 //! what is written is always whole before anything leads to it: first the code, then the displacements of exits, then
 //! the entries of the table.
 
+mod links;
+mod zone;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::assemble::{Code, relative};
+use self::zone::{Owner, Zone};
 use super::decode::Kind;
-use super::emit::{Between, Common, Emitted, Exit, ExitKind, Mark, Pc, Site, prologue, spilled};
+use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
 use super::layout::{COLD_START, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
 use super::plan::{CountAt, Limits, NoUnit, Plan, Source};
 
@@ -77,43 +80,11 @@ pub struct Unit {
     exits: u16,
 }
 
-/// Where in a prologue the upper half of its address is, see [`prologue`].
-const HIGH_IF_DEAD: u64 = 8 + 6 + 2 + 5 + 8;
-const HIGH_IF_LIVE: u64 = 8 + 6 + 2 + 5 + 8 + 2;
-
-/// The upper half of no address that can be executed, nor the negative of one.
-const NO_HIGH_HALF: u32 = 0x4000_0000;
-
 /// [`Unit::count_at`] for [`CountAt::Entry`].
 const AT_ENTRY: u16 = u16::MAX;
 
 /// No unit, or no exit.
 const NONE: u32 = u32::MAX;
-
-/// A piece of memory near some of the program's code, for its translations.
-#[derive(Clone, Debug)]
-struct Zone {
-    /// Address in the program.
-    base: u64,
-    /// Offset in the shared memory.
-    offset: u64,
-    hot: u32,
-    cold: u32,
-    common: Common,
-    /// Who owns the hot and the cold code from an offset on.
-    hot_owners: Vec<(u32, Owner)>,
-    cold_owners: Vec<(u32, Owner)>,
-}
-
-/// Whose code it is.
-#[derive(Clone, Copy, Debug)]
-enum Owner {
-    Unit(u32),
-    /// On its way to the unit for [`slot::TARGET`](super::layout::slot::TARGET), rcx in its slot.
-    Lookup,
-    /// On its way to this original address.
-    Way(u64),
-}
 
 /// Where a thread stands that was stopped in translated code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,42 +314,6 @@ impl Cache {
         self.translate(pc, indirect, program, memory, manner)
     }
 
-    /// Makes exit `reason` lead to `address`, which is a unit's body, if it reaches.
-    pub fn link(&mut self, reason: u32, address: u64, memory: &impl Memory) {
-        if let Some(exit) = self.exit(reason) {
-            self.link_exit(&exit, address, memory);
-        }
-    }
-
-    fn link_exit(&mut self, exit: &Exit, address: u64, memory: &impl Memory) {
-        let Some(zone) = self.zone_of(exit.patch) else {
-            return;
-        };
-        let to = match reaches(exit.patch, address) {
-            true => Some(address),
-            false => self.hop(zone, address, Owner::Way(exit.target), memory),
-        };
-        if let Some(distance) = to.and_then(|to| relative(exit.patch + 4, to)) {
-            let zone = &self.zones[zone];
-            memory.store_u32(exit.patch - zone.base + zone.offset, distance as u32);
-        }
-    }
-
-    /// Cold code in a zone that jumps to an address anywhere.
-    fn hop(
-        &mut self,
-        zone: usize,
-        address: u64,
-        owner: Owner,
-        memory: &impl Memory,
-    ) -> Option<u64> {
-        // jmp qword [rip + 0]; the address
-        let mut code = Code::default();
-        code.raw(&[0xff, 0x25, 0, 0, 0, 0]);
-        code.raw(&address.to_le_bytes());
-        self.zones[zone].add_cold(&code.bytes, owner, memory)
-    }
-
     fn one(
         &mut self,
         wanted: Wanted,
@@ -567,66 +502,6 @@ impl Cache {
         Ok(index)
     }
 
-    /// Links a new unit: its exits wait for their targets, and those that waited for it have an end.
-    fn settle(&mut self, index: u32, memory: &impl Memory) {
-        let unit = self.units[index as usize];
-        self.index.insert(unit.pc, index);
-        for at in 0..self.emitted.exits.len() {
-            let exit = self.emitted.exits[at];
-            let number = self.exits.len() as u32;
-            self.exits.push(exit);
-            let waits = exit.kind == ExitKind::Link && !exit.born_linked;
-            let next = if waits {
-                self.waiting.insert(exit.target, number).unwrap_or(NONE)
-            } else {
-                NONE
-            };
-            self.waiting_next.push(next);
-        }
-        let body = self.body(&unit);
-        let mut next = self.waiting.remove(&unit.pc).unwrap_or(NONE);
-        while next != NONE {
-            let exit = self.exits[next as usize];
-            self.link_exit(&exit, body, memory);
-            next = self.waiting_next[next as usize];
-        }
-    }
-
-    fn table_entry(&self, pc: u64) -> u64 {
-        self.table_offset + 8 * (pc & 0xffff)
-    }
-
-    /// Where an indirect branch to an address like `pc` goes now, as an address that `zone` reaches.
-    fn bucket_head(&mut self, zone: usize, pc: u64, memory: &impl Memory) -> Result<u64, Full> {
-        let head = memory.load_u64(self.table_entry(pc));
-        if reaches(self.zones[zone].base, head) {
-            return Ok(head);
-        }
-        self.hop(zone, head, Owner::Lookup, memory)
-            .ok_or(Full::Zone)
-    }
-
-    fn enter_table(&self, pc: u64, prologue: u64, memory: &impl Memory) {
-        memory.store_u64(self.table_entry(pc), prologue);
-    }
-
-    /// Gives a unit an entry for indirect branches.
-    fn add_prologue(&mut self, index: u32, memory: &impl Memory) -> Result<(), Full> {
-        let unit = self.units[index as usize];
-        let zone = usize::from(unit.zone);
-        let otherwise = self.bucket_head(zone, unit.pc, memory)?;
-        let mut code = Code::default();
-        code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
-        prologue(&mut code, unit.pc, unit.flags_dead, otherwise);
-        code.jump(self.body(&unit));
-        let start = self.zones[zone]
-            .add_cold(&code.bytes, Owner::Lookup, memory)
-            .ok_or(Full::Zone)?;
-        self.units[index as usize].prologue = (start - self.zones[zone].base) as u32;
-        self.enter_table(unit.pc, start, memory);
-        Ok(())
-    }
-
     /// Where a thread stands whose instruction pointer is `address`, in the cache, and whose reason to leave is `reason`.
     pub fn stand(&self, address: u64, reason: u32) -> Option<Stand> {
         let zone = &self.zones[self.zone_of(address)?];
@@ -754,134 +629,11 @@ impl Cache {
     pub fn add_zone(&mut self, place: Place, memory: &impl Memory) {
         self.zones.push(Zone::new(place, memory));
     }
-
-    /// Forgets the translations of what begins in `start..end`, whose code is no longer what it was: nothing leads to
-    /// them any more. A thread that is inside one leaves by its end.
-    pub fn drop_range(&mut self, start: u64, end: u64, memory: &impl Memory) -> Result<(), Full> {
-        let inside = |pc: u64| start <= pc && pc < end;
-        // Each exit there waits anew, once: those that wait already would else wait twice, in a circle.
-        self.waiting.retain(|target, _| !inside(*target));
-        for number in 0..self.exits.len() {
-            let exit = self.exits[number];
-            if exit.kind != ExitKind::Request && inside(exit.target) {
-                self.unlink(number as u32, memory)?;
-            }
-        }
-        // Last, so that a caller who had to make room finds them again.
-        for index in 0..self.units.len() {
-            let unit = self.units[index];
-            if inside(unit.pc) && self.index.get(&unit.pc) == Some(&(index as u32)) {
-                self.index.remove(&unit.pc);
-                self.disable_prologue(&unit, memory);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether something that begins in `start..end` is translated that does not look at its code itself.
-    pub fn relies_on(&self, start: u64, end: u64) -> impl Iterator<Item = &Unit> {
-        let current = self
-            .index
-            .values()
-            .map(|index| &self.units[*index as usize]);
-        current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked)
-    }
-
-    /// Makes an exit leave the cache again.
-    fn unlink(&mut self, number: u32, memory: &impl Memory) -> Result<(), Full> {
-        let exit = self.exits[number as usize];
-        let Some(zone) = self.zone_of(exit.patch) else {
-            return Ok(());
-        };
-        let mut code = Code::default();
-        code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
-        code.store_value(super::layout::slot::REASON, number + 1);
-        code.jump(self.zones[zone].common.leave);
-        let owner = Owner::Way(exit.target);
-        let leave = self.zones[zone]
-            .add_cold(&code.bytes, owner, memory)
-            .ok_or(Full::Zone)?;
-        self.link_exit(&exit, leave, memory);
-        if exit.kind == ExitKind::Stale {
-            return Ok(());
-        }
-        let next = self.waiting.insert(exit.target, number).unwrap_or(NONE);
-        self.waiting_next[number as usize] = next;
-        Ok(())
-    }
-
-    /// Makes a unit's entry for indirect branches never fit: no address has this upper half.
-    fn disable_prologue(&self, unit: &Unit, memory: &impl Memory) {
-        if unit.prologue == 0 {
-            return;
-        }
-        let zone = &self.zones[usize::from(unit.zone)];
-        let high = u64::from(unit.prologue)
-            + if unit.flags_dead {
-                HIGH_IF_DEAD
-            } else {
-                HIGH_IF_LIVE
-            };
-        memory.store_u32(zone.offset + high, NO_HIGH_HALF);
-    }
 }
 
 /// Whether code at `from` and within a zone of it reaches `to` with 32 bits.
 fn reaches(from: u64, to: u64) -> bool {
     from.abs_diff(to) < REACH
-}
-
-impl Zone {
-    fn new(place: Place, memory: &impl Memory) -> Zone {
-        let mut code = Code::default();
-        code.restart(place.address);
-        let common = Common::make(&mut code);
-        memory.write(place.offset, &code.bytes);
-        Zone {
-            base: place.address,
-            offset: place.offset,
-            hot: code.offset().next_multiple_of(64),
-            cold: COLD_START,
-            common,
-            hot_owners: Vec::new(),
-            cold_owners: Vec::new(),
-        }
-    }
-
-    /// Whether there is room for a unit, and for a hop besides.
-    fn room(&self, emitted: &Emitted) -> Result<(), Full> {
-        const SPARE: u64 = 64;
-        let hot = u64::from(self.hot) + u64::from(emitted.hot.offset()) + SPARE;
-        let cold = u64::from(self.cold) + u64::from(emitted.cold.offset()) + SPARE;
-        if hot < u64::from(COLD_START) && cold < ZONE_BYTES {
-            Ok(())
-        } else {
-            Err(Full::Zone)
-        }
-    }
-
-    fn add_cold(&mut self, bytes: &[u8], owner: Owner, memory: &impl Memory) -> Option<u64> {
-        let start = self.cold;
-        let end = u64::from(start) + bytes.len() as u64;
-        if end > ZONE_BYTES {
-            return None;
-        }
-        memory.write(self.offset + u64::from(start), bytes);
-        self.cold_owners.push((start, owner));
-        self.cold = end as u32;
-        Some(self.base + u64::from(start))
-    }
-
-    fn owner(&self, address: u64) -> Option<Owner> {
-        let offset = u32::try_from(address.checked_sub(self.base)?).ok()?;
-        let owners = if offset < COLD_START {
-            &self.hot_owners
-        } else {
-            &self.cold_owners
-        };
-        let index = owners.partition_point(|(start, _)| *start <= offset);
-        owners.get(index.checked_sub(1)?).map(|(_, owner)| *owner)
-    }
 }
 
 #[cfg(test)]

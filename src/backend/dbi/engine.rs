@@ -1,4 +1,8 @@
 //! The tracer's half of the engine: answers a tree that runs translated code.
+//!
+//! Here are exits, signals, births and ends; `calls` has the system calls.
+
+mod calls;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -9,7 +13,7 @@ use std::rc::Rc;
 
 use nix::libc::{self, user_regs_struct};
 
-use super::code::{self, Change};
+use super::code::Change;
 use super::log::Log;
 use super::memory::Pool;
 use super::ranges::Range;
@@ -18,14 +22,15 @@ use super::signals::{self, Disposition};
 use super::space::{How, Space};
 use super::state::{self, Partial};
 use super::support::{self, Unsupported};
-use super::tally::{Names, Places, Sums, Wanted, add_up};
+use super::tally::{Names, Sums, Wanted, add_up};
 use crate::backend::finish::ProcessTable;
+use crate::backend::profile::OffsetProfile;
 use crate::backend::{BackendError, Detail};
 use crate::dbi::cache::{Full, Manner, NoTranslation};
 use crate::dbi::emit::ExitKind;
 use crate::dbi::layout::{AREA_BYTES, COUNTERS, INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
-use crate::model::{Caveat, CountOverflow, OpcodeMix};
+use crate::model::{CountOverflow, OpcodeMix};
 use crate::sys::Pid;
 use crate::sys::image;
 use crate::sys::ptrace::{Pace, Stopped};
@@ -35,15 +40,8 @@ use crate::sys::tree::{Birth, Call, Onward, Watcher};
 /// that is never executed; between 8 and 64 the sum hardly changes.
 const BUDGET: usize = 32;
 
-/// The system call that every filter of a program must allow, and that does us no harm when skipped.
-const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
-
 /// Bytes of a page (x86-64).
 const PAGE: u64 = 4096;
-
-/// `mcontext_t.rip` behind the stack pointer at rt_sigreturn (arch/x86/include/uapi/asm/sigcontext.h): 40 bytes of
-/// ucontext, then 16 registers.
-const RIP_IN_FRAME: u64 = 40 + 16 * 8;
 
 /// Why a count ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -108,9 +106,9 @@ pub struct Engine {
     manner: Manner,
     threads: HashMap<Pid, Thread>,
     processes: HashMap<Pid, Process>,
-    pub(super) table: ProcessTable,
+    table: ProcessTable,
     opcodes: OpcodeMix,
-    places: Places,
+    places: OffsetProfile,
     names: Names,
     modules: BTreeSet<PathBuf>,
     instructions: u64,
@@ -123,10 +121,9 @@ pub struct Engine {
 pub struct Counted {
     pub instructions: u64,
     pub opcodes: Option<OpcodeMix>,
-    pub places: Option<Places>,
+    pub places: Option<OffsetProfile>,
     pub table: ProcessTable,
     pub modules: Vec<PathBuf>,
-    pub caveats: Vec<Caveat>,
 }
 
 impl Engine {
@@ -149,7 +146,7 @@ impl Engine {
             processes: HashMap::new(),
             table: ProcessTable::default(),
             opcodes: OpcodeMix::default(),
-            places: Places::default(),
+            places: OffsetProfile::default(),
             names: Names::new()?,
             modules: BTreeSet::new(),
             instructions: 0,
@@ -176,7 +173,6 @@ impl Engine {
             places: self.want.functions.then_some(self.places),
             table: self.table,
             modules: self.modules.into_iter().collect(),
-            caveats: Vec::new(),
         })
     }
 
@@ -258,7 +254,7 @@ impl Engine {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let program = setup::describe(stopped.tid());
+        let program = support::name_of(stopped.tid());
         self.fail(Failure::Instruction {
             address,
             program,
@@ -311,148 +307,6 @@ impl Engine {
             stopped.skip_call()?;
         }
         Ok(())
-    }
-
-    /// A signal handler returns: to translated code.
-    fn handler_returns(
-        &mut self,
-        process: Pid,
-        stopped: &Stopped,
-        registers: &user_regs_struct,
-    ) -> io::Result<Call> {
-        let place = registers.rsp + RIP_IN_FRAME;
-        let mut rip = [0; 8];
-        if stopped.read(place, &mut rip).unwrap_or(0) == rip.len() {
-            let pc = u64::from_ne_bytes(rip);
-            let address = self.translate(process, stopped, pc, How::Direct)?;
-            self.thread(stopped.tid())?.at = pc;
-            // What lies below the stack pointer is nobody's once the call is made.
-            stopped.write(place, &address.to_ne_bytes())?;
-        }
-        Ok(Call::Make)
-    }
-
-    /// Another of the reported system calls.
-    fn system_call(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {
-        let registers = stopped.registers()?;
-        let number = registers.orig_rax as libc::c_long;
-        match number {
-            libc::SYS_rt_sigreturn => return self.handler_returns(process, stopped, &registers),
-            libc::SYS_open => return self.open(process, stopped, registers.rdi, false),
-            libc::SYS_openat | libc::SYS_openat2 => {
-                return self.open(process, stopped, registers.rsi, true);
-            }
-            libc::SYS_seccomp | libc::SYS_prctl => return self.own_filter(stopped),
-            _ => {}
-        }
-        if let Some(why) = support::refused_call(number, &registers) {
-            let program = setup::describe(stopped.tid());
-            return self.fail(Unsupported { program, why });
-        }
-        let Some(change) = Change::of(number, &registers) else {
-            return Ok(Call::Make);
-        };
-        if let Some(registers) = change.without_execution(&registers) {
-            stopped.set_registers(registers)?;
-        }
-        self.thread(stopped.tid())?.expected = Expected::Code(change);
-        Ok(Call::ReportReturn)
-    }
-
-    /// The program installs a filter of its own: from now on translated code leaves by a call that it must allow.
-    fn own_filter(&mut self, _stopped: &Stopped) -> io::Result<Call> {
-        self.magic = ALLOWED_CALL;
-        for process in self.processes.values() {
-            let space = process.space.borrow();
-            let translations = space.translations.borrow();
-            translations
-                .cache
-                .set_magic(ALLOWED_CALL, &translations.memory);
-        }
-        Ok(Call::Make)
-    }
-
-    /// An open of a file that would show what we did to the program.
-    fn open(
-        &mut self,
-        process: Pid,
-        stopped: &Stopped,
-        path: u64,
-        second: bool,
-    ) -> io::Result<Call> {
-        let Ok(name) = stopped.read_c_string(path, 64) else {
-            return Ok(Call::Make);
-        };
-        let Some(of) = support::shows_maps(&name, process, stopped.tid()) else {
-            return Ok(Call::Make);
-        };
-        let Ok(space) = self.space(of) else {
-            return Ok(Call::Make);
-        };
-        let real = fs::read_to_string(format!("/proc/{of}/maps"))?;
-        let space = space.borrow();
-        let text = super::maps::disguise(&real, &space.ranges, &space.hidden());
-        let (file, path_of_file) = support::lend(&text)?;
-        let area = self.thread(stopped.tid())?.area;
-        let own = self.space(process)?;
-        let (slots, address) = {
-            let own = if Rc::ptr_eq(&own, &self.space(of)?) {
-                space
-            } else {
-                drop(space);
-                own.borrow()
-            };
-            let area = &own.areas[area];
-            area.slots.write(slot::OTHER_PATH.into(), &path_of_file);
-            ((), area.address + u64::from(slot::OTHER_PATH))
-        };
-        let () = slots;
-        let mut registers = stopped.registers()?;
-        if second {
-            registers.rsi = address;
-        } else {
-            registers.rdi = address;
-        }
-        stopped.set_registers(registers)?;
-        let thread = self.thread(stopped.tid())?;
-        thread.expected = Expected::Open { second, path };
-        thread.lent = Some(file);
-        Ok(Call::ReportReturn)
-    }
-
-    /// A system call that changes code has returned.
-    fn code_changed(&mut self, process: Pid, stopped: &Stopped, change: Change) -> io::Result<()> {
-        let mut registers = stopped.registers()?;
-        if let Some(original) = change.original_registers(&registers) {
-            registers = original;
-            stopped.set_registers(registers)?;
-        }
-        let Some((start, end)) = change.outcome(&registers) else {
-            return Ok(());
-        };
-        let space = self.space(process)?;
-        let new = match change {
-            Change::Move { from, .. } => space.borrow().moved(from, start, end),
-            Change::Map { .. } | Change::Protect { .. } => code::read(stopped, start, end)?,
-        };
-        if new.is_empty() {
-            return Ok(());
-        }
-        self.modules.extend(files(new.iter()));
-        self.own_cache(process, stopped)?;
-        loop {
-            let granted = space.borrow_mut().grant(stopped, &new);
-            match granted {
-                Ok(dropped) => {
-                    self.log.note(process, || {
-                        format!("{start:#x}-{end:#x} may be executed; {dropped} units dropped")
-                    });
-                    return Ok(());
-                }
-                Err(Full::Zone) => self.grow(process, stopped, start)?,
-                Err(full) => return self.refuse(stopped, start, &full.to_string()),
-            }
-        }
     }
 
     /// Separates the code cache of a process from that of others, which may soon have other code.
@@ -572,7 +426,7 @@ impl Engine {
         self.keep(result)?;
         self.threads.retain(|_, thread| thread.process != pid);
         if let Some(why) = support::refused_program(pid) {
-            let program = setup::describe(pid);
+            let program = support::name_of(pid);
             return self.fail(Unsupported { program, why });
         }
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
@@ -837,7 +691,7 @@ impl Watcher for Engine {
         }
         if signal == libc::SIGTRAP && signals::is_own_step(stopped)? {
             let (program, why) = (
-                setup::describe(stopped.tid()),
+                support::name_of(stopped.tid()),
                 "steps itself (the trap flag)",
             );
             return self.fail(Unsupported { program, why });

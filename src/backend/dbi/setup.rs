@@ -16,9 +16,8 @@ use super::maps::{self, Line};
 use super::memory::{CodeMemory, Pool};
 use super::ranges::{Range, Ranges};
 use super::space::{AREAS_AT_ONCE, Space, Translations};
-use crate::dbi::cache::Cache;
+use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
-use crate::sys::Pid;
 use crate::sys::inject::Calls;
 use crate::sys::ptrace::Stopped;
 
@@ -36,7 +35,7 @@ const ROOM: u64 = 1 << 30;
 
 const MIB: u64 = 1 << 20;
 
-/// Writes the path of the pool into the program, just below its stack pointer and what the ABI lets functions use there.
+/// How far below its stack pointer a new program is lent the path of the pool; nothing is there yet.
 const BELOW_STACK: u64 = 1024;
 
 /// Puts the engine into a program that is stopped at its exec; its address space, and the address of its first area.
@@ -51,27 +50,11 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
     let mut zones = Vec::new();
     for address in plan.zones {
         let place = memory.add_zone(address)?;
-        map(
-            &mut calls,
-            fd,
-            address,
-            ZONE_BYTES,
-            place.offset,
-            libc::PROT_READ | libc::PROT_EXEC,
-            NEW,
-        )?;
+        map_zone(&mut calls, fd, place, NEW)?;
         zones.push(place);
     }
     let table = memory.add_table(plan.table)?;
-    map(
-        &mut calls,
-        fd,
-        plan.table,
-        TABLE_BYTES,
-        table.offset,
-        libc::PROT_READ,
-        NEW,
-    )?;
+    map_table(&mut calls, fd, table, NEW)?;
     let cache = Cache::new(&zones, table, &memory);
     calls.through(cache.system_call());
     let translations = Rc::new(RefCell::new(Translations { cache, memory }));
@@ -198,6 +181,32 @@ fn map(
     Ok(())
 }
 
+fn map_zone(calls: &mut Calls<'_>, fd: u64, place: Place, how: i32) -> io::Result<()> {
+    let rights = libc::PROT_READ | libc::PROT_EXEC;
+    map(
+        calls,
+        fd,
+        place.address,
+        ZONE_BYTES,
+        place.offset,
+        rights,
+        how,
+    )
+}
+
+fn map_table(calls: &mut Calls<'_>, fd: u64, place: Place, how: i32) -> io::Result<()> {
+    let rights = libc::PROT_READ;
+    map(
+        calls,
+        fd,
+        place.address,
+        TABLE_BYTES,
+        place.offset,
+        rights,
+        how,
+    )
+}
+
 fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) -> io::Result<()> {
     let bytes = AREAS_AT_ONCE * AREA_BYTES;
     let offset = space.pool.reserve(bytes);
@@ -252,26 +261,13 @@ pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> 
     }
     memory.copy_from(&shared.memory, table.offset, new_table.offset, TABLE_BYTES);
     for (place, offset) in places.iter().zip(&offsets) {
-        let rights = libc::PROT_READ | libc::PROT_EXEC;
-        map(
-            &mut calls,
-            fd,
-            place.address,
-            ZONE_BYTES,
-            *offset,
-            rights,
-            INSTEAD,
-        )?;
+        let place = Place {
+            address: place.address,
+            offset: *offset,
+        };
+        map_zone(&mut calls, fd, place, INSTEAD)?;
     }
-    map(
-        &mut calls,
-        fd,
-        table.address,
-        TABLE_BYTES,
-        new_table.offset,
-        libc::PROT_READ,
-        INSTEAD,
-    )?;
+    map_table(&mut calls, fd, new_table, INSTEAD)?;
     close(&mut calls, fd)?;
     calls.end()?;
     let cache = shared.cache.moved(&offsets, new_table.offset);
@@ -289,16 +285,7 @@ pub fn more_zones(thread: &Stopped, space: &mut Space, own: u64, pc: u64) -> io:
     let mut calls = Calls::begin(thread, translations.cache.system_call())?;
     let fd = open(&mut calls, own + u64::from(slot::PATH))?;
     let place = translations.memory.add_zone(address)?;
-    let rights = libc::PROT_READ | libc::PROT_EXEC;
-    map(
-        &mut calls,
-        fd,
-        address,
-        ZONE_BYTES,
-        place.offset,
-        rights,
-        NEW,
-    )?;
+    map_zone(&mut calls, fd, place, NEW)?;
     close(&mut calls, fd)?;
     translations.cache.add_zone(place, &translations.memory);
     calls.end()
@@ -386,10 +373,4 @@ fn near(lines: &[Line<'_>], pc: u64) -> Option<u64> {
     let steps = (1..12).map(|step| step * ZONE_BYTES.next_multiple_of(MIB) + ROOM / 2);
     let choices = steps.flat_map(|step| [base.checked_sub(step), base.checked_add(step)]);
     choices.flatten().find(|at| free(&taken, *at, ZONE_BYTES))
-}
-
-/// Whether a process uses the pool's memory at this address: for messages.
-pub fn describe(pid: Pid) -> String {
-    fs::read_link(format!("/proc/{pid}/exe"))
-        .map_or_else(|_| "?".into(), |path| path.display().to_string())
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::libc::{self, user_regs_struct};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::sys::Pid;
+use crate::sys::{Pid, image};
 
 /// Something that programs do and the engine cannot follow.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub fn refused_file(path: &Path) -> Option<&'static str> {
 /// Why the program that a process has just executed cannot be counted.
 pub fn refused_program(pid: Pid) -> Option<&'static str> {
     refused_file(Path::new(&format!("/proc/{pid}/exe")))
+}
+
+/// The program a process runs, for messages.
+pub fn name_of(pid: Pid) -> String {
+    image::executable(pid).map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
 }
 
 /// Why a reported system call cannot be allowed.

@@ -1,96 +1,15 @@
 //! What the counters of translated code add up to.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::ranges::Ranges;
 use super::state::Partial;
 use crate::backend::BackendError;
-use crate::backend::profile::{AddressProfile, AttributionError, MemoryCode, Modules};
+use crate::backend::profile::{MemoryCode, OffsetProfile};
 use crate::dbi::cache::{Cache, Unit};
 use crate::dbi::decode;
-use crate::isa::{self, Arch, Decoder, DecoderError};
-use crate::model::{CountOverflow, Functions, OpcodeMix};
-
-/// Instructions at one place, by file and offset, or in memory.
-#[derive(Debug, Default)]
-pub struct Places {
-    files: HashMap<Arc<PathBuf>, HashMap<u64, u64>>,
-    memory: AddressProfile,
-}
-
-impl Places {
-    fn add(
-        &mut self,
-        ranges: &Ranges,
-        pc: u64,
-        bytes: &[u8],
-        count: u64,
-    ) -> Result<(), CountOverflow> {
-        let range = ranges.at(pc);
-        if let Some(range) = range
-            && let Some(file) = &range.file
-        {
-            let offset = pc - range.start + range.offset;
-            return increase(
-                self.files
-                    .entry(Arc::clone(file))
-                    .or_default()
-                    .entry(offset)
-                    .or_default(),
-                count,
-            );
-        }
-        let label = range.map_or("", |range| range.label.as_str());
-        let code = MemoryCode {
-            label: if label.is_empty() {
-                "[anonymous]"
-            } else {
-                label
-            }
-            .to_owned(),
-            address: pc,
-            bytes: bytes.to_vec(),
-        };
-        self.memory.add_memory(code, count)
-    }
-
-    /// Adds all of `other`.
-    pub fn merge(&mut self, other: Places) -> Result<(), CountOverflow> {
-        for (file, counts) in other.files {
-            let slots = self.files.entry(file).or_default();
-            for (offset, count) in counts {
-                increase(slots.entry(offset).or_default(), count)?;
-            }
-        }
-        self.memory.merge(&other.memory)
-    }
-
-    /// By function.
-    pub fn functions(self, modules: &Modules) -> Result<Functions, BackendError> {
-        let mut profile = self.memory;
-        for (path, counts) in self.files {
-            let module = modules.get(&path).ok();
-            for (offset, count) in counts {
-                let svma = module
-                    .as_ref()
-                    .and_then(|module| module.elf.svma_of_offset(offset));
-                profile.add(&path, svma.unwrap_or(offset), count)?;
-            }
-        }
-        let attribution = profile.attribute(modules).map_err(|error| match error {
-            AttributionError::Overflow(overflow) => BackendError::Overflow(overflow),
-            AttributionError::Decoder(error) => decoder_failed(error),
-        })?;
-        Ok(attribution.functions)
-    }
-}
-
-fn increase(slot: &mut u64, more: u64) -> Result<(), CountOverflow> {
-    *slot = slot.checked_add(more).ok_or(CountOverflow)?;
-    Ok(())
-}
+use crate::isa::{self, Arch, Decoder};
+use crate::model::{CountOverflow, OpcodeMix};
 
 /// What is wanted besides the number of instructions.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,7 +28,7 @@ pub struct Sums {
     /// By opcode, where wanted.
     pub opcodes: OpcodeMix,
     /// By place, where wanted.
-    pub places: Places,
+    pub places: OffsetProfile,
 }
 
 /// Names instructions; remembers what it has seen.
@@ -121,7 +40,7 @@ pub struct Names {
 impl Names {
     /// Nothing known yet.
     pub fn new() -> Result<Names, BackendError> {
-        let decoder = Decoder::new(Arch::X86_64).map_err(decoder_failed)?;
+        let decoder = Decoder::new(Arch::X86_64)?;
         Ok(Names {
             decoder,
             known: HashMap::new(),
@@ -218,17 +137,37 @@ fn detail(
             sums.opcodes.add(names.of(one), count)?;
         }
         if wanted.places && count > 0 {
-            sums.places.add(ranges, unit.pc + at as u64, one, count)?;
+            add_place(&mut sums.places, ranges, unit.pc + at as u64, one, count)?;
         }
         at += length;
     }
     Ok(())
 }
 
-fn decoder_failed(error: DecoderError) -> BackendError {
-    BackendError::Tool {
-        tool: "capstone",
-        problem: error.to_string(),
-        remedy: "report this".to_owned(),
+/// Adds the instruction `bytes` at `pc` where it belongs.
+fn add_place(
+    places: &mut OffsetProfile,
+    ranges: &Ranges,
+    pc: u64,
+    bytes: &[u8],
+    count: u64,
+) -> Result<(), CountOverflow> {
+    let range = ranges.at(pc);
+    if let Some(range) = range
+        && let Some(file) = &range.file
+    {
+        return places.add(file, pc - range.start + range.offset, count);
     }
+    let label = range.map_or("", |range| range.label.as_str());
+    let code = MemoryCode {
+        label: if label.is_empty() {
+            "[anonymous]"
+        } else {
+            label
+        }
+        .to_owned(),
+        address: pc,
+        bytes: bytes.to_vec(),
+    };
+    places.add_memory(code, count)
 }

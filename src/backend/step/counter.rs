@@ -11,12 +11,11 @@ use nix::libc::user_regs_struct;
 use nix::sched::{CpuSet, sched_getaffinity};
 
 use super::super::BackendError;
-use super::super::profile::{AddressProfile, AttributionError, Modules};
+use super::super::profile::{Modules, OffsetProfile};
 use super::super::regions::{Chunk, ChunkEnd, MARKER_BYTES, Open, Place, Regions};
 use super::slots::{Code, Kind, Reader, Slot, Sums, place};
 use super::switches::{Switches, request};
 use crate::backend::Detail;
-use crate::isa;
 use crate::model::{Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, RegionCount};
 use crate::sys::Pid;
 use crate::sys::image::{self, Mapping};
@@ -124,8 +123,7 @@ pub struct Counter {
     rows: Vec<ProcessCount>,
     opcodes: OpcodeMix,
     /// Counts by file and offset in the file: inside regions, where those were asked for.
-    offsets: HashMap<PathBuf, HashMap<u64, u64>>,
-    memory: AddressProfile,
+    places: OffsetProfile,
     /// The same for chunks of which it is not known yet whether they are inside.
     unnamed: Vec<(Code, u64)>,
     modules: BTreeSet<PathBuf>,
@@ -143,13 +141,12 @@ impl Counter {
             want,
             cpu,
             on_one_cpu: false,
-            reader: Reader::new().map_err(decoder_failed)?,
+            reader: Reader::new()?,
             threads: HashMap::new(),
             processes: HashMap::new(),
             rows: Vec::new(),
             opcodes: OpcodeMix::default(),
-            offsets: HashMap::new(),
-            memory: AddressProfile::default(),
+            places: OffsetProfile::default(),
             unnamed: Vec::new(),
             modules: BTreeSet::new(),
             regions: Regions::default(),
@@ -342,12 +339,8 @@ impl Counter {
     fn add_places(&mut self, places: Vec<(Code, u64)>) -> Result<(), CountOverflow> {
         for (code, count) in places {
             match code {
-                Code::Memory(code) => self.memory.add_memory(code, count)?,
-                Code::File(path, offset) => {
-                    let counts = self.offsets.entry(path).or_default();
-                    let slot = counts.entry(offset).or_default();
-                    *slot = slot.checked_add(count).ok_or(CountOverflow)?;
-                }
+                Code::Memory(code) => self.places.add_memory(code, count)?,
+                Code::File(path, offset) => self.places.add(&path, offset, count)?,
             }
         }
         Ok(())
@@ -440,7 +433,7 @@ impl Counter {
             caveats.push(Caveat::Other { text });
         }
         let functions = match self.want.functions {
-            true => Some(self.functions(modules)?),
+            true => Some(std::mem::take(&mut self.places).functions(modules)?),
             false => None,
         };
         Ok(Counted {
@@ -452,22 +445,6 @@ impl Counter {
             modules: self.modules.into_iter().collect(),
             caveats,
         })
-    }
-
-    fn functions(&mut self, modules: &Modules) -> Result<Functions, BackendError> {
-        let mut profile = std::mem::take(&mut self.memory);
-        for (path, counts) in std::mem::take(&mut self.offsets) {
-            let module = modules.get(&path).ok();
-            for (offset, count) in counts {
-                let svma = module.as_ref().and_then(|m| m.elf.svma_of_offset(offset));
-                profile.add(&path, svma.unwrap_or(offset), count)?;
-            }
-        }
-        let attribution = profile.attribute(modules).map_err(|error| match error {
-            AttributionError::Overflow(overflow) => BackendError::Overflow(overflow),
-            AttributionError::Decoder(error) => decoder_failed(error),
-        })?;
-        Ok(attribution.functions)
     }
 
     fn thread(&mut self, tid: Pid) -> &mut Thread {
@@ -652,12 +629,4 @@ fn confined(pid: Pid, cpu: usize) -> io::Result<bool> {
     let set = sched_getaffinity(pid)?;
     let allowed = |cpu| set.is_set(cpu).unwrap_or(false);
     Ok(allowed(cpu) && (0..CpuSet::count()).filter(|c| allowed(*c)).count() == 1)
-}
-
-fn decoder_failed(error: isa::DecoderError) -> BackendError {
-    BackendError::Tool {
-        tool: "capstone",
-        problem: error.to_string(),
-        remedy: "report this".to_owned(),
-    }
 }

@@ -13,7 +13,7 @@ use super::launch::{Extent, Tool, Valgrind};
 use super::pending;
 use super::run::{Counts, Ran, open, own_counts, run};
 use super::{listed, probe};
-use crate::backend::profile::{AddressProfile, Attribution, AttributionError, MemoryCode, Modules};
+use crate::backend::profile::{AddressProfile, Attribution, MemoryCode, Modules};
 use crate::backend::regions::{self, Chunk, ChunkEnd, Open, Regions};
 use crate::backend::selftest::Machine;
 use crate::backend::{Backend, BackendError, Detail, Ready, Unavailable};
@@ -92,9 +92,7 @@ impl Callgrind {
             self.place(member, &objects, &mut profile)?;
         }
         let instructions = sum(counts.iter().flatten().copied())?;
-        let attribution = profile
-            .attribute(&self.modules)
-            .map_err(attribution_error)?;
+        let attribution = profile.attribute(&self.modules)?;
         caveats.extend(attribution_caveats(&attribution));
         caveats.extend(short.into_iter().map(last_block));
         Ok(Run {
@@ -176,9 +174,7 @@ impl Callgrind {
         self.place(member, &part.objects, &mut profile)?;
         let marker = |code: &[u8]| regions::in_marker(Machine::HERE, code);
         let profile = profile.without(&self.modules, regions::MARKER_BYTES, marker);
-        let attribution = profile
-            .attribute(&self.modules)
-            .map_err(attribution_error)?;
+        let attribution = profile.attribute(&self.modules)?;
         let chunk = Chunk {
             end: chunk_end(&part.trigger, extent),
             instructions: profile.total()?,
@@ -339,17 +335,6 @@ impl Autopsy for Reader<'_> {
         let unknown = objects.remove(NO_OBJECT).unwrap_or_default();
         let in_no_file = |address: &u64| locate(self.modules, mappings, *address).is_none();
         unknown.into_keys().filter(in_no_file).collect()
-    }
-}
-
-fn attribution_error(error: AttributionError) -> BackendError {
-    match error {
-        AttributionError::Overflow(overflow) => overflow.into(),
-        AttributionError::Decoder(error) => BackendError::Tool {
-            tool: "capstone",
-            problem: error.to_string(),
-            remedy: "report this".to_owned(),
-        },
     }
 }
 

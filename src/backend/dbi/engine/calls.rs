@@ -1,0 +1,166 @@
+//! The system calls that the tracer is told of: what becomes of them, and what follows from them.
+
+use std::fs;
+use std::io;
+use std::rc::Rc;
+
+use nix::libc::{self, user_regs_struct};
+
+use super::super::code::{self, Change};
+use super::super::maps;
+use super::super::space::How;
+use super::super::support::{self, Unsupported};
+use super::{Engine, Expected, files};
+use crate::dbi::cache::Full;
+use crate::dbi::layout::slot;
+use crate::sys::Pid;
+use crate::sys::ptrace::Stopped;
+use crate::sys::tree::Call;
+
+/// The system call that every filter of a program must allow, and that does us no harm when skipped.
+const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
+
+/// `mcontext_t.rip` behind the stack pointer at rt_sigreturn (arch/x86/include/uapi/asm/sigcontext.h): 40 bytes of
+/// ucontext, then 16 registers.
+const RIP_IN_FRAME: u64 = 40 + 16 * 8;
+
+impl Engine {
+    /// A signal handler returns: to translated code.
+    fn handler_returns(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<Call> {
+        let place = registers.rsp + RIP_IN_FRAME;
+        let mut rip = [0; 8];
+        if stopped.read(place, &mut rip).unwrap_or(0) == rip.len() {
+            let pc = u64::from_ne_bytes(rip);
+            let address = self.translate(process, stopped, pc, How::Direct)?;
+            self.thread(stopped.tid())?.at = pc;
+            // What lies below the stack pointer is nobody's once the call is made.
+            stopped.write(place, &address.to_ne_bytes())?;
+        }
+        Ok(Call::Make)
+    }
+
+    /// Another of the reported system calls.
+    pub(super) fn system_call(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {
+        let registers = stopped.registers()?;
+        let number = registers.orig_rax as libc::c_long;
+        match number {
+            libc::SYS_rt_sigreturn => return self.handler_returns(process, stopped, &registers),
+            libc::SYS_open => return self.open(process, stopped, registers.rdi, false),
+            libc::SYS_openat | libc::SYS_openat2 => {
+                return self.open(process, stopped, registers.rsi, true);
+            }
+            libc::SYS_seccomp | libc::SYS_prctl => return Ok(self.own_filter()),
+            _ => {}
+        }
+        if let Some(why) = support::refused_call(number, &registers) {
+            let program = support::name_of(stopped.tid());
+            return self.fail(Unsupported { program, why });
+        }
+        let Some(change) = Change::of(number, &registers) else {
+            return Ok(Call::Make);
+        };
+        if let Some(registers) = change.without_execution(&registers) {
+            stopped.set_registers(registers)?;
+        }
+        self.thread(stopped.tid())?.expected = Expected::Code(change);
+        Ok(Call::ReportReturn)
+    }
+
+    /// The program installs a filter of its own: from now on translated code leaves by a call that it must allow.
+    fn own_filter(&mut self) -> Call {
+        self.magic = ALLOWED_CALL;
+        for process in self.processes.values() {
+            let space = process.space.borrow();
+            let translations = space.translations.borrow();
+            translations
+                .cache
+                .set_magic(ALLOWED_CALL, &translations.memory);
+        }
+        Call::Make
+    }
+
+    /// An open of a file that would show what we did to the program.
+    fn open(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        path: u64,
+        second: bool,
+    ) -> io::Result<Call> {
+        let Ok(name) = stopped.read_c_string(path, 64) else {
+            return Ok(Call::Make);
+        };
+        let Some(of) = support::shows_maps(&name, process, stopped.tid()) else {
+            return Ok(Call::Make);
+        };
+        let Ok(shown) = self.space(of) else {
+            return Ok(Call::Make);
+        };
+        let real = fs::read_to_string(format!("/proc/{of}/maps"))?;
+        let text = {
+            let shown = shown.borrow();
+            maps::disguise(&real, &shown.ranges, &shown.hidden())
+        };
+        let (file, path_of_file) = support::lend(&text)?;
+        let area = self.thread(stopped.tid())?.area;
+        let own = Rc::clone(&self.space(process)?.borrow().areas[area]);
+        own.slots.write(slot::OTHER_PATH.into(), &path_of_file);
+        let address = own.address + u64::from(slot::OTHER_PATH);
+        let mut registers = stopped.registers()?;
+        if second {
+            registers.rsi = address;
+        } else {
+            registers.rdi = address;
+        }
+        stopped.set_registers(registers)?;
+        let thread = self.thread(stopped.tid())?;
+        thread.expected = Expected::Open { second, path };
+        thread.lent = Some(file);
+        Ok(Call::ReportReturn)
+    }
+
+    /// A system call that changes code has returned.
+    pub(super) fn code_changed(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        change: Change,
+    ) -> io::Result<()> {
+        let mut registers = stopped.registers()?;
+        if let Some(original) = change.original_registers(&registers) {
+            registers = original;
+            stopped.set_registers(registers)?;
+        }
+        let Some((start, end)) = change.outcome(&registers) else {
+            return Ok(());
+        };
+        let space = self.space(process)?;
+        let new = match change {
+            Change::Move { from, .. } => space.borrow().moved(from, start, end),
+            Change::Map { .. } | Change::Protect { .. } => code::read(stopped, start, end)?,
+        };
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.modules.extend(files(new.iter()));
+        self.own_cache(process, stopped)?;
+        loop {
+            let granted = space.borrow_mut().grant(stopped, &new);
+            match granted {
+                Ok(dropped) => {
+                    self.log.note(process, || {
+                        format!("{start:#x}-{end:#x} may be executed; {dropped} units dropped")
+                    });
+                    return Ok(());
+                }
+                Err(Full::Zone) => self.grow(process, stopped, start)?,
+                Err(full) => return self.refuse(stopped, start, &full.to_string()),
+            }
+        }
+    }
+}
