@@ -1,5 +1,6 @@
 //! The user's wish to stop, seen by everything that takes long.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ static PASSED_ON: AtomicI32 = AtomicI32::new(0);
 
 /// Whether the trees that run now are the program, and not a backend's probe.
 static PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// What signals mean to this process; unset where nobody has installed it (in tests).
+static POLICY: OnceLock<Policy> = OnceLock::new();
 
 /// The run was stopped by this signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +36,7 @@ pub enum Policy {
 
 /// Takes charge of the signals that ask this process to stop. Call first thing, before other threads start.
 pub fn install(policy: Policy) -> std::io::Result<()> {
+    let _ = POLICY.set(policy);
     signals::take_over(move |received| match policy {
         Policy::PassOn => pass_on(received),
         Policy::StopAll => stop(received.signal),
@@ -50,8 +55,16 @@ impl Program {
 }
 
 impl Drop for Program {
+    /// A signal that came while the program ran may be seen only now, on a busy machine. One from the terminal the
+    /// program has had; for any other it is too late.
     fn drop(&mut self) {
-        PROGRAM.store(false, Ordering::SeqCst);
+        let late = |received: Received| match POLICY.get() {
+            Some(Policy::PassOn) if received.from_terminal => {
+                PASSED_ON.store(received.signal, Ordering::SeqCst);
+            }
+            _ => stop(received.signal),
+        };
+        signals::handle_waiting(late, || PROGRAM.store(false, Ordering::SeqCst));
     }
 }
 
