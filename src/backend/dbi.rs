@@ -14,6 +14,7 @@
 //! | `state` | from a place in translated code to the program's own state |
 //! | `signals` | what becomes of a signal |
 //! | `tally` | what the counters add up to |
+//! | `store` | translated code kept from run to run |
 //! | `support` | what is refused, and what is shown instead of what is |
 
 mod code;
@@ -27,6 +28,7 @@ mod setup;
 mod signals;
 mod space;
 mod state;
+mod store;
 mod support;
 mod tally;
 
@@ -34,6 +36,7 @@ use std::path::Path;
 
 use self::engine::{Engine, Failure};
 use self::log::Log;
+use self::store::Store;
 use super::profile::Modules;
 use super::{Backend, BackendError, Detail, Ready, Unavailable, finish, traced};
 use crate::dbi::layout::MAGIC_CALL;
@@ -82,7 +85,8 @@ impl Backend for Dbi {
                 source,
             })?,
         };
-        let mut engine = Engine::new(want, log)?;
+        let store = launch.fixed_addresses.then(Store::open).flatten();
+        let mut engine = Engine::new(want, log, store)?;
         let launch = Launch {
             no_rseq: true,
             engine: Some(EngineCalls { magic: MAGIC_CALL }),

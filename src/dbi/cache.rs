@@ -4,11 +4,14 @@
 //! what is written is always whole before anything leads to it: first the code, then the displacements of exits, then
 //! the entries of the table.
 
+pub mod image;
 mod links;
 mod zone;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+
+use bytemuck::{Pod, Zeroable};
 
 use self::zone::{Owner, Zone};
 use super::decode::Kind;
@@ -51,33 +54,62 @@ impl Hasher for AddressHasher {
 }
 
 /// A translated unit, as far as it must be remembered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 pub struct Unit {
     /// Original address of its first instruction.
     pub pc: u64,
     /// Where its original bytes are kept, and how many they are.
     bytes_at: u32,
-    /// Number of original bytes.
-    pub bytes: u16,
-    /// Number of instructions.
-    pub instructions: u16,
     hot: u32,
     cold: u32,
-    body: u16,
-    count_at: u16,
-    zone: u8,
     /// Offset of its entry for indirect branches in the zone; 0 if it has none.
     prologue: u32,
-    flags_dead: bool,
-    /// Whether it looks at its original bytes at each entry.
-    checked: bool,
-    /// Whether it belongs to a marker: its instructions count nowhere.
-    pub marker: bool,
-    request: bool,
     /// Its counter, the first of its exits, and how many those are.
     pub counter: u32,
     first_exit: u32,
     exits: u16,
+    /// Number of original bytes.
+    pub bytes: u16,
+    /// Number of instructions.
+    pub instructions: u16,
+    body: u16,
+    count_at: u16,
+    zone: u8,
+    /// What it is, of [`is`].
+    is: u8,
+    spare: u32,
+}
+
+/// What units are, as bits.
+mod is {
+    /// Every arithmetic flag is dead at its beginning.
+    pub const FLAGS_DEAD: u8 = 1;
+    /// It looks at its original bytes at each entry.
+    pub const CHECKED: u8 = 2;
+    /// It belongs to a marker.
+    pub const MARKER: u8 = 4;
+    /// It is a client request.
+    pub const REQUEST: u8 = 8;
+}
+
+impl Unit {
+    fn flags_dead(&self) -> bool {
+        self.is & is::FLAGS_DEAD != 0
+    }
+
+    fn checked(&self) -> bool {
+        self.is & is::CHECKED != 0
+    }
+
+    /// Whether it belongs to a marker: its instructions count nowhere.
+    pub fn marker(&self) -> bool {
+        self.is & is::MARKER != 0
+    }
+
+    fn request(&self) -> bool {
+        self.is & is::REQUEST != 0
+    }
 }
 
 /// [`Unit::count_at`] for [`CountAt::Entry`].
@@ -489,13 +521,19 @@ impl Cache {
             count_at,
             zone: zone_index as u8,
             prologue: if site.otherwise.is_some() { hot } else { 0 },
-            flags_dead: plan.flags_dead,
-            checked: site.checked,
-            marker: plan.marker,
-            request: site.request.is_some(),
+            is: [
+                (plan.flags_dead, is::FLAGS_DEAD),
+                (site.checked, is::CHECKED),
+                (plan.marker, is::MARKER),
+                (site.request.is_some(), is::REQUEST),
+            ]
+            .iter()
+            .map(|(it, bit)| if *it { *bit } else { 0 })
+            .sum(),
             counter: site.counter,
             first_exit: site.first_exit,
             exits: emitted.exits.len() as u16,
+            spare: 0,
         });
         self.kept.extend_from_slice(&plan.bytes);
         self.counters += emitted.counters;
@@ -546,7 +584,7 @@ impl Cache {
             self.bytes_of(unit),
             unit.instructions,
             count_at,
-            unit.flags_dead,
+            unit.flags_dead(),
         );
         let site = Site {
             hot: zone.base + u64::from(unit.hot),
@@ -556,8 +594,8 @@ impl Cache {
             counter: unit.counter,
             first_exit: unit.first_exit,
             otherwise: (unit.body > 0).then_some(zone.common.miss),
-            checked: unit.checked,
-            request: unit.request.then(|| plan.end()),
+            checked: unit.checked(),
+            request: unit.request().then(|| plan.end()),
         };
         let mut emitted = Emitted::default();
         emitted.make(&plan, &site, |at, _| {

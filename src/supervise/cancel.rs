@@ -1,7 +1,6 @@
 //! The user's wish to stop, seen by everything that takes long.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::sys::signals::{self, Received};
@@ -16,8 +15,8 @@ static PASSED_ON: AtomicI32 = AtomicI32::new(0);
 /// Whether the trees that run now are the program, and not a backend's probe.
 static PROGRAM: AtomicBool = AtomicBool::new(false);
 
-/// What signals mean to this process; unset where nobody has installed it (in tests).
-static POLICY: OnceLock<Policy> = OnceLock::new();
+/// How many trees had been started when the program began.
+static TREES_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// The run was stopped by this signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +35,6 @@ pub enum Policy {
 
 /// Takes charge of the signals that ask this process to stop. Call first thing, before other threads start.
 pub fn install(policy: Policy) -> std::io::Result<()> {
-    let _ = POLICY.set(policy);
     signals::take_over(move |received| match policy {
         Policy::PassOn => pass_on(received),
         Policy::StopAll => stop(received.signal),
@@ -49,22 +47,16 @@ pub(super) struct Program(());
 
 impl Program {
     pub(super) fn begins() -> Program {
+        TREES_BEFORE.store(tree::started(), Ordering::SeqCst);
         PROGRAM.store(true, Ordering::SeqCst);
         Program(())
     }
 }
 
 impl Drop for Program {
-    /// A signal that came while the program ran may be seen only now, on a busy machine. One from the terminal the
-    /// program has had; for any other it is too late.
+    /// A signal that came while the program ran may be seen only now, on a busy machine: it was the program's.
     fn drop(&mut self) {
-        let late = |received: Received| match POLICY.get() {
-            Some(Policy::PassOn) if received.from_terminal => {
-                PASSED_ON.store(received.signal, Ordering::SeqCst);
-            }
-            _ => stop(received.signal),
-        };
-        signals::handle_waiting(late, || PROGRAM.store(false, Ordering::SeqCst));
+        signals::deal_with_waiting(|| PROGRAM.store(false, Ordering::SeqCst));
     }
 }
 
@@ -86,7 +78,11 @@ fn kill_until_we_end() -> ! {
 }
 
 fn pass_on(received: Received) {
-    if !PROGRAM.load(Ordering::SeqCst) || !tree::any_runs() {
+    let runs = tree::any_runs();
+    let has_run = tree::started() > TREES_BEFORE.load(Ordering::SeqCst);
+    // The terminal has given it to a program that has ended meanwhile.
+    let had_it = received.from_terminal && has_run;
+    if !PROGRAM.load(Ordering::SeqCst) || !(runs || had_it) {
         return stop(received.signal);
     }
     PASSED_ON.store(received.signal, Ordering::SeqCst);

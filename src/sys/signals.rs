@@ -32,13 +32,19 @@ pub struct Received {
     pub from_terminal: bool,
 }
 
-/// The forwarded signals that wait for us; whoever holds the lock is dealing with one.
-static WAITING: OnceLock<Mutex<SignalFd>> = OnceLock::new();
+/// What becomes of the forwarded signals.
+struct Taken {
+    /// Those that wait for us; whoever holds the lock is dealing with them.
+    waiting: Mutex<SignalFd>,
+    on_signal: Box<dyn Fn(Received) + Send + Sync>,
+}
+
+static TAKEN: OnceLock<Taken> = OnceLock::new();
 
 /// Blocks the forwarded signals in this thread and all threads it starts, and hands each one that arrives
 /// to `on_signal` on a thread of its own. One that whoever started us wants ignored (nohup(1), a shell's `&`)
 /// stays ignored. Call once, before any other thread exists.
-pub fn take_over(on_signal: impl Fn(Received) + Send + 'static) -> nix::Result<()> {
+pub fn take_over(on_signal: impl Fn(Received) + Send + Sync + 'static) -> nix::Result<()> {
     let wanted = FORWARDED.into_iter().filter(|signal| !is_ignored(*signal));
     let ours: SigSet = wanted.collect();
     let before = ours.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
@@ -46,31 +52,32 @@ pub fn take_over(on_signal: impl Fn(Received) + Send + 'static) -> nix::Result<(
         return Ok(());
     }
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let arrivals = SignalFd::with_flags(&ours, flags)?;
-    let bell = arrivals
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|_| nix::errno::Errno::EMFILE)?;
-    let _ = WAITING.set(Mutex::new(arrivals));
+    let waiting = SignalFd::with_flags(&ours, flags)?;
+    let bell = waiting.as_fd().try_clone_to_owned();
+    let bell = bell.map_err(|_| nix::errno::Errno::EMFILE)?;
+    let _ = TAKEN.set(Taken {
+        waiting: Mutex::new(waiting),
+        on_signal: Box::new(on_signal),
+    });
     std::thread::spawn(move || {
         loop {
             let mut bell = [PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
             if poll(&mut bell, PollTimeout::NONE).is_ok() {
-                handle_waiting(&on_signal, || ());
+                deal_with_waiting(|| ());
             }
         }
     });
     Ok(())
 }
 
-/// Hands the signals that have arrived to `on_signal`, and does `then` before any other is looked at.
-pub fn handle_waiting(on_signal: impl Fn(Received), then: impl FnOnce()) {
-    let Some(waiting) = WAITING.get() else {
+/// Deals with the signals that have arrived, and does `then` before any other is looked at.
+pub fn deal_with_waiting(then: impl FnOnce()) {
+    let Some(taken) = TAKEN.get() else {
         return then();
     };
-    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    let waiting = taken.waiting.lock().unwrap_or_else(PoisonError::into_inner);
     while let Ok(Some(info)) = waiting.read_signal() {
-        on_signal(Received {
+        (taken.on_signal)(Received {
             signal: info.ssi_signo as i32,
             from_terminal: info.ssi_code == libc::SI_KERNEL,
         });

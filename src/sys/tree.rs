@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -185,6 +185,14 @@ fn live() -> MutexGuard<'static, BTreeMap<i32, BTreeSet<i32>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Trees started so far.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+/// How many trees have been started.
+pub fn started() -> u64 {
+    STARTED.load(Ordering::SeqCst)
+}
+
 /// Whether a tree runs now.
 pub fn any_runs() -> bool {
     !live().is_empty()
@@ -322,6 +330,7 @@ struct Registered(Pid);
 impl Registered {
     fn new(root: Pid) -> Registered {
         live().insert(root.as_raw(), BTreeSet::from([root.as_raw()]));
+        STARTED.fetch_add(1, Ordering::SeqCst);
         Registered(root)
     }
 }

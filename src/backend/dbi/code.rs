@@ -119,6 +119,9 @@ impl Space {
             {
                 dropped += self.replace(thread, &mut range)?;
                 self.pages.clear();
+            } else if !range.volatile {
+                let translations = &mut *self.translations.borrow_mut();
+                translations.activate(thread, range.start, range.end);
             }
             self.ranges.add(range);
         }

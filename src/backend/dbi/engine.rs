@@ -21,12 +21,13 @@ use super::setup;
 use super::signals::{self, Disposition};
 use super::space::{How, Space};
 use super::state::{self, Partial};
+use super::store::Store;
 use super::support::{self, Unsupported};
 use super::tally::{Names, Sums, Wanted, add_up};
 use crate::backend::finish::ProcessTable;
 use crate::backend::profile::OffsetProfile;
 use crate::backend::{BackendError, Detail};
-use crate::dbi::cache::{Full, Manner, NoTranslation};
+use crate::dbi::cache::{Full, Manner, NoTranslation, Unit};
 use crate::dbi::emit::ExitKind;
 use crate::dbi::layout::{AREA_BYTES, COUNTERS, INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
@@ -103,6 +104,7 @@ struct Process {
 pub struct Engine {
     want: Detail,
     pool: Rc<Pool>,
+    store: Option<Store>,
     manner: Manner,
     threads: HashMap<Pid, Thread>,
     processes: HashMap<Pid, Process>,
@@ -128,7 +130,7 @@ pub struct Counted {
 
 impl Engine {
     /// An engine for one tree.
-    pub fn new(want: Detail, log: Log) -> Result<Engine, BackendError> {
+    pub fn new(want: Detail, log: Log, store: Option<Store>) -> Result<Engine, BackendError> {
         let pool = Pool::new().map_err(|source| BackendError::File {
             doing: "make shared memory",
             path: "memfd:counterfoil".into(),
@@ -137,6 +139,7 @@ impl Engine {
         Ok(Engine {
             want,
             pool,
+            store,
             manner: Manner {
                 marker: |_| false,
                 request: |_| None,
@@ -432,7 +435,7 @@ impl Engine {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
-        let space = setup::install(stopped, &self.pool)?;
+        let space = setup::install(stopped, &self.pool, self.store.as_ref())?;
         if self.magic != MAGIC_CALL {
             let translations = space.translations.borrow();
             translations
@@ -454,8 +457,17 @@ impl Engine {
         self.threads.insert(pid, new_thread(pid, 0));
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
-        self.log
-            .note(pid, || format!("begins at {:#x}", registers.rip));
+        self.log.note(pid, || {
+            let space = self
+                .processes
+                .get(&pid)
+                .map(|process| process.space.borrow());
+            let kept = space.map_or(0, |space| space.translations.borrow().kept.units_before());
+            format!(
+                "begins at {:#x}; {kept} units are kept of it",
+                registers.rip
+            )
+        });
         self.redirect(pid, stopped, registers)
     }
 
@@ -501,14 +513,26 @@ impl Engine {
         if process.more > 0 {
             self.opcodes.add("syscall", process.more)?;
         }
-        self.places.merge(sums.places)
+        self.places.merge(sums.places)?;
+        self.keep_code(process);
+        Ok(())
+    }
+
+    /// The last to use a code cache leaves it to the next run.
+    fn keep_code(&self, process: Process) {
+        if let Some(store) = &self.store
+            && let Some(space) = Rc::into_inner(process.space)
+            && Rc::strong_count(&space.borrow().translations) == 1
+        {
+            store.keep(&space.borrow());
+        }
     }
 
     /// Takes the counts of a process out of its areas.
     fn harvest(&mut self, pid: Pid, process: &Process) -> Result<Sums, CountOverflow> {
         let space = process.space.borrow();
-        let translations = Rc::clone(&space.translations);
-        let cache = &translations.borrow().cache;
+        let translations = &mut *space.translations.borrow_mut();
+        let cache = &translations.cache;
         let mut counters = vec![0u64; cache.counters() as usize];
         let mut bytes = vec![0; 8 * counters.len()];
         let pool = Rc::clone(&space.pool);
@@ -530,12 +554,28 @@ impl Engine {
             area.owner.set(None);
             area.used.set(false);
         }
+        for (number, unit) in cache.units().iter().enumerate() {
+            if counters[unit.counter as usize] > 0 {
+                translations.kept.note_executed(number as u32);
+            }
+        }
         let wanted = Wanted {
             opcodes: self.want.opcodes,
             places: self.want.functions,
         };
         self.log.note(pid, || {
-            format!("{} units, {} counters", cache.units().len(), counters.len())
+            let units = cache.units();
+            let executed = |unit: &&Unit| {
+                counters
+                    .get(unit.counter as usize)
+                    .is_some_and(|count| *count > 0)
+            };
+            format!(
+                "{} units, {} of them executed, {} counters",
+                units.len(),
+                units.iter().filter(executed).count(),
+                counters.len()
+            )
         });
         add_up(
             cache,

@@ -16,6 +16,7 @@ use super::maps::{self, Line};
 use super::memory::{CodeMemory, Pool};
 use super::ranges::{Range, Ranges};
 use super::space::{AREAS_AT_ONCE, Space, Translations};
+use super::store::{self, Kept, Key, Store};
 use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
 use crate::sys::inject::Calls;
@@ -39,7 +40,7 @@ const MIB: u64 = 1 << 20;
 const BELOW_STACK: u64 = 1024;
 
 /// Puts the engine into a program that is stopped at its exec; its address space, and the address of its first area.
-pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
+pub fn install(thread: &Stopped, pool: &Rc<Pool>, store: Option<&Store>) -> io::Result<Space> {
     let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
     let gadget = system_call_in_vdso(thread, &lines)?;
@@ -57,7 +58,22 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
     map_table(&mut calls, fd, table, NEW)?;
     let cache = Cache::new(&zones, table, &memory);
     calls.through(cache.system_call());
-    let translations = Rc::new(RefCell::new(Translations { cache, memory }));
+    let mut translations = Translations {
+        cache,
+        memory,
+        kept: Kept::default(),
+    };
+    let places: Vec<u64> = zones
+        .iter()
+        .chain([&table])
+        .map(|place| place.address)
+        .collect();
+    if let Some(store) = store
+        && let Some(key) = Key::of(thread, &lines, &places, false)
+    {
+        store::recall(store, key, &mut translations);
+    }
+    let translations = Rc::new(RefCell::new(translations));
     let mut space = Space {
         pool: Rc::clone(pool),
         translations,
@@ -73,6 +89,10 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
     {
         forbid(&mut calls, line)?;
         space.ranges.add(range_of(line));
+        space
+            .translations
+            .borrow_mut()
+            .activate(thread, line.start, line.end);
     }
     calls.end()?;
     Ok(space)
@@ -271,7 +291,11 @@ pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> 
     close(&mut calls, fd)?;
     calls.end()?;
     let cache = shared.cache.moved(&offsets, new_table.offset);
-    space.translations = Rc::new(RefCell::new(Translations { cache, memory }));
+    space.translations = Rc::new(RefCell::new(Translations {
+        cache,
+        memory,
+        kept: shared.kept.clone(),
+    }));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use super::fetch::{Code, Pages};
 use super::memory::{CodeMemory, Pool};
 use super::ranges::Ranges;
+use super::store::Kept;
 use crate::dbi::cache::{Cache, Manner, NoTranslation, Stand};
 use crate::dbi::layout::{AREA_BYTES, COUNTERS, slot};
 use crate::sys::Pid;
@@ -25,6 +26,8 @@ pub struct Translations {
     pub cache: Cache,
     /// The memory.
     pub memory: CodeMemory,
+    /// What is kept of it from run to run.
+    pub kept: Kept,
 }
 
 /// The area of one thread.
@@ -71,11 +74,16 @@ impl Space {
         how: How,
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
-        let Translations { cache, memory } = &mut *self.translations.borrow_mut();
+        let Translations {
+            cache,
+            memory,
+            kept,
+        } = &mut *self.translations.borrow_mut();
         let mut code = Code {
             thread,
             ranges: &self.ranges,
             pages: &mut self.pages,
+            kept,
             buffer: Vec::new(),
         };
         match how {

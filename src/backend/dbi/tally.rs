@@ -77,7 +77,7 @@ pub fn add_up(
         let corrected = corrections
             .get(&(index as u32))
             .map_or(&[][..], Vec::as_slice);
-        if unit.marker || (entered == 0 && corrected.is_empty()) {
+        if unit.marker() || (entered == 0 && corrected.is_empty()) {
             continue;
         }
         executed.clear();

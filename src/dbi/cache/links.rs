@@ -80,7 +80,7 @@ impl Cache {
         }
         let zone = &self.zones[usize::from(unit.zone)];
         let high = u64::from(unit.prologue)
-            + if unit.flags_dead {
+            + if unit.flags_dead() {
                 HIGH_IF_DEAD
             } else {
                 HIGH_IF_LIVE
@@ -117,7 +117,7 @@ impl Cache {
             .index
             .values()
             .map(|index| &self.units[*index as usize]);
-        current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked)
+        current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked())
     }
 
     /// Links a new unit: its exits wait for their targets, and those that waited for it have an end.
@@ -175,7 +175,7 @@ impl Cache {
         let otherwise = self.bucket_head(zone, unit.pc, memory)?;
         let mut code = Code::default();
         code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
-        prologue(&mut code, unit.pc, unit.flags_dead, otherwise);
+        prologue(&mut code, unit.pc, unit.flags_dead(), otherwise);
         code.jump(self.body(&unit));
         let start = self.zones[zone]
             .add_cold(&code.bytes, Owner::Lookup, memory)
