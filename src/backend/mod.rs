@@ -133,8 +133,13 @@ pub trait Backend: Send + Sync {
     /// Tries it for real, by counting something known. May take a moment; callers keep the answer.
     fn probe(&self) -> Result<Ready, Unavailable>;
 
+    /// Whether runs need a folder for files of the backend's own.
+    fn needs_folder(&self) -> bool {
+        false
+    }
+
     /// Runs `launch` to its end and counts it: retired user-mode instructions of all its processes and threads,
     /// from the first instruction after exec to exit, the kernel excluded. The run's caveats name every
-    /// deviation. `scratch` is an empty folder for files of the backend's own, removed by the caller.
+    /// deviation. `scratch` is an empty folder, removed by the caller, where the backend needs one.
     fn run(&self, launch: &Launch, want: Detail, scratch: &Path) -> Result<Run, BackendError>;
 }

@@ -13,6 +13,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use bytemuck::{Pod, Zeroable};
 
+use self::image::Adopted;
 use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
@@ -200,6 +201,8 @@ pub struct Cache {
     /// The first exit that waits for a target.
     waiting: AddressMap<u32>,
     index: AddressMap<u32>,
+    /// Units of an earlier run, found by themselves.
+    adopted: Vec<Adopted>,
     kept: Vec<u8>,
     counters: u32,
     plan: Plan,
@@ -231,6 +234,7 @@ impl Cache {
             waiting_next: Vec::new(),
             waiting: AddressMap::default(),
             index: AddressMap::default(),
+            adopted: Vec::new(),
             kept: Vec::new(),
             counters: 0,
             plan: Plan::default(),
@@ -238,8 +242,11 @@ impl Cache {
             queue: Vec::new(),
             zones,
         };
-        let miss = cache.zones[0].common.miss.to_le_bytes();
-        memory.write(table.offset, &miss.repeat(TABLE_ENTRIES));
+        const AT_ONCE: usize = TABLE_ENTRIES / 16;
+        let some = cache.zones[0].common.miss.to_le_bytes().repeat(AT_ONCE);
+        for part in 0..(TABLE_ENTRIES / AT_ONCE) as u64 {
+            memory.write(table.offset + part * some.len() as u64, &some);
+        }
         cache
     }
 
@@ -262,7 +269,7 @@ impl Cache {
             .unwrap_or_default();
         exits
             .iter()
-            .filter_map(|exit| Some((exit.counter?, exit.done)))
+            .filter_map(|exit| Some((exit.counter?.get(), exit.done)))
     }
 
     /// Counters in use.
@@ -323,7 +330,7 @@ impl Cache {
         while next < self.queue.len() && next < manner.budget {
             let wanted = self.queue[next];
             next += 1;
-            if self.index.contains_key(&wanted.pc) {
+            if self.find(wanted.pc).is_some() {
                 continue;
             }
             // What cannot be translated ahead is met again when it is reached.
@@ -353,7 +360,7 @@ impl Cache {
         memory: &impl Memory,
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
-        if let Some(index) = self.index.get(&wanted.pc).copied() {
+        if let Some(index) = self.find(wanted.pc) {
             let unit = self.units[index as usize];
             if wanted.indirect && unit.prologue == 0 {
                 self.add_prologue(index, memory)?;
@@ -387,7 +394,7 @@ impl Cache {
             );
             plan.marker = true;
         } else {
-            let known = |pc| self.index.contains_key(&pc);
+            let known = |pc| self.find(pc).is_some();
             let limits = Limits {
                 through_branches: !volatile,
                 until_store: ground.writable,
@@ -404,7 +411,7 @@ impl Cache {
     /// Queues what comes after a unit.
     fn follow(&mut self, plan: &Plan) {
         for exit in &self.emitted.exits {
-            if exit.kind == ExitKind::Link && !self.index.contains_key(&exit.target) {
+            if exit.kind == ExitKind::Link && self.find(exit.target).is_none() {
                 self.queue.push(Wanted {
                     pc: exit.target,
                     indirect: false,
@@ -447,7 +454,7 @@ impl Cache {
         let mut emitted = std::mem::take(&mut self.emitted);
         let base = self.zones[zone].base;
         emitted.make(plan, &site, |_, target| {
-            let unit = self.units.get(*self.index.get(&target)? as usize)?;
+            let unit = self.units.get(self.find(target)? as usize)?;
             Some(self.body(unit)).filter(|to| reaches(base, *to))
         });
         let added = self.add(plan, zone, &site, &emitted, memory);
@@ -542,11 +549,13 @@ impl Cache {
 
     /// Where a thread stands whose instruction pointer is `address`, in the cache, and whose reason to leave is `reason`.
     pub fn stand(&self, address: u64, reason: u32) -> Option<Stand> {
-        let zone = &self.zones[self.zone_of(address)?];
+        let number = self.zone_of(address)?;
+        let zone = &self.zones[number];
         if let Some(between) = zone.common.between(address, reason) {
             return Some(Stand::Between(between));
         }
-        match zone.owner(address)? {
+        let adopted = self.adopted_owner(number, (address - zone.base) as u32);
+        match adopted.map_or_else(|| zone.owner(address), |unit| Some(Owner::Unit(unit)))? {
             Owner::Unit(unit) => {
                 let mark = self.emit_again(unit)?.mark_at(address)?;
                 Some(Stand::Unit { unit, mark })
@@ -623,6 +632,7 @@ impl Cache {
             waiting_next: self.waiting_next.clone(),
             waiting: self.waiting.clone(),
             index: self.index.clone(),
+            adopted: self.adopted.clone(),
             kept: self.kept.clone(),
             counters: self.counters,
             plan: Plan::default(),

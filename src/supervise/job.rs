@@ -246,7 +246,9 @@ fn run_once(
     launch: &Launch,
     input: &mut Source,
 ) -> Result<(Run, Option<Written>), JobError> {
-    let scratch = Scratch::new()?;
+    let needed = chosen.backend.needs_folder();
+    let scratch = needed.then(Scratch::new).transpose()?;
+    let folder = scratch.as_ref().map_or(Path::new(""), Scratch::path);
     let sinks =
         Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
     let launch = Launch {
@@ -256,7 +258,7 @@ fn run_once(
         ..launch.clone()
     };
     let program = cancel::Program::begins();
-    let run = chosen.backend.run(&launch, job.detail, scratch.path());
+    let run = chosen.backend.run(&launch, job.detail, folder);
     drop(program);
     let run = run?;
     let written = sinks

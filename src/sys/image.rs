@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -34,9 +34,22 @@ pub struct Mapping {
     pub label: String,
 }
 
+/// A file of /proc, read in as few pieces as possible: each is made anew.
+pub fn read_proc(path: &str) -> io::Result<Vec<u8>> {
+    const MOST_ARE_SHORTER: usize = 16 << 10;
+    let mut bytes = Vec::with_capacity(MOST_ARE_SHORTER);
+    fs::File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same for text; what is not UTF-8 in it (names of files) is replaced.
+pub fn read_proc_text(path: &str) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&read_proc(path)?).into_owned())
+}
+
 /// The executable mappings of a process that is stopped at an exec, a signal or its exit.
 pub fn executable_mappings(pid: Pid) -> io::Result<Vec<Mapping>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let text = read_proc_text(&format!("/proc/{pid}/maps"))?;
     Ok(text.lines().filter_map(parse_mapping).collect())
 }
 
@@ -70,7 +83,7 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
 pub fn writable_data(pid: Pid) -> io::Result<Vec<(u64, u64)>> {
     let program = executable(pid)?;
     let program = program.to_string_lossy();
-    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let text = read_proc_text(&format!("/proc/{pid}/maps"))?;
     let mut behind = None;
     let mut found = Vec::new();
     for line in text.lines() {
@@ -103,7 +116,7 @@ const AT_EXECFN: u64 = 31;
 
 /// The path that was given to exec, of a program that is stopped at its exec: a script's own, not its interpreter's.
 pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
-    let auxv = fs::read(format!("/proc/{}/auxv", process.tid()))?;
+    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
     let address = auxv_entry(&auxv, AT_EXECFN)
         .ok_or_else(|| io::Error::other("the kernel gave this program no AT_EXECFN"))?;
     let path = process.read_c_string(address, LONGEST_PATH_BYTES)?;
@@ -112,7 +125,7 @@ pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
 
 /// Replaces the random bytes of a program that is stopped at its exec.
 pub fn fix_random(process: &Stopped) -> io::Result<()> {
-    let auxv = fs::read(format!("/proc/{}/auxv", process.tid()))?;
+    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
     let address = auxv_entry(&auxv, AT_RANDOM)
         .ok_or_else(|| io::Error::other("the kernel gave this program no AT_RANDOM"))?;
     Ok(process.write(address, FIXED_RANDOM)?)

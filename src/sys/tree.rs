@@ -698,7 +698,7 @@ impl<'a> Tree<'a> {
             return;
         };
         let filters = |process: &str| -> Option<u32> {
-            let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+            let status = image::read_proc_text(&format!("/proc/{process}/status")).ok()?;
             let line = status
                 .lines()
                 .find_map(|line| line.strip_prefix("Seccomp_filters:"));
@@ -874,7 +874,7 @@ fn shares_memory(_maker: &Stopped) -> bool {
 
 /// The process that a thread belongs to.
 fn thread_group(tid: Pid) -> io::Result<Pid> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status"))?;
+    let status = image::read_proc_text(&format!("/proc/{tid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     line.and_then(|id| id.trim().parse().ok())
         .map(Pid::from_raw)

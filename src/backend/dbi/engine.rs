@@ -23,7 +23,7 @@ use super::space::{How, Space};
 use super::state::{self, Partial};
 use super::store::Store;
 use super::support::{self, Unsupported};
-use super::tally::{Names, Sums, Wanted, add_up};
+use super::tally::{Names, Sums, add_up};
 use crate::backend::finish::ProcessTable;
 use crate::backend::profile::OffsetProfile;
 use crate::backend::{BackendError, Detail};
@@ -111,7 +111,8 @@ pub struct Engine {
     table: ProcessTable,
     opcodes: OpcodeMix,
     places: OffsetProfile,
-    names: Names,
+    /// Where opcodes are wanted.
+    names: Option<Names>,
     modules: BTreeSet<PathBuf>,
     instructions: u64,
     magic: u32,
@@ -150,7 +151,7 @@ impl Engine {
             table: ProcessTable::default(),
             opcodes: OpcodeMix::default(),
             places: OffsetProfile::default(),
-            names: Names::new()?,
+            names: want.opcodes.then(Names::new).transpose()?,
             modules: BTreeSet::new(),
             instructions: 0,
             magic: MAGIC_CALL,
@@ -238,7 +239,7 @@ impl Engine {
 
     /// Sends a thread where nothing can be executed, if that is so for the kernel, too.
     fn no_code(&mut self, stopped: &Stopped, pc: u64) -> io::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/maps", stopped.tid()))?;
+        let text = image::read_proc_text(&format!("/proc/{}/maps", stopped.tid()))?;
         let line = super::maps::lines(&text).find(|line| line.start <= pc && pc < line.end);
         if line.is_some_and(|line| line.executable() && line.name() != "[vsyscall]") {
             return self.refuse(
@@ -277,7 +278,7 @@ impl Engine {
         let space = self.space(process)?;
         let (pc, address) = if reason == INDIRECT {
             let pc = space.borrow().areas[area]
-                .slots
+                .slots()
                 .load_u64(slot::TARGET.into());
             (pc, self.translate(process, stopped, pc, How::Indirect)?)
         } else {
@@ -304,7 +305,7 @@ impl Engine {
         };
         self.thread(stopped.tid())?.at = pc;
         space.borrow().areas[area]
-            .slots
+            .slots()
             .store_u64(slot::TARGET.into(), address);
         if self.magic != MAGIC_CALL {
             stopped.skip_call()?;
@@ -356,7 +357,7 @@ impl Engine {
         let area = self.thread(tid)?.area;
         let space = self.space(process)?;
         let space = space.borrow();
-        space.areas[area].slots.store_u64(slot::REASON.into(), 0);
+        space.areas[area].slots().store_u64(slot::REASON.into(), 0);
         Ok(())
     }
 
@@ -444,8 +445,7 @@ impl Engine {
         }
         self.modules.extend(files(space.ranges.iter()));
         let area = &space.areas[0];
-        area.used.set(true);
-        area.owner.set(Some(pid));
+        area.take(pid)?;
         let base = area.address;
         let process = Process {
             space: Rc::new(RefCell::new(space)),
@@ -483,9 +483,8 @@ impl Engine {
             }
         };
         let area = &space.areas[free];
-        area.used.set(true);
-        area.owner.set(Some(process));
-        area.slots.store_u64(slot::REASON.into(), 0);
+        area.take(process)?;
+        area.slots().store_u64(slot::REASON.into(), 0);
         let mut registers = stopped.registers()?;
         registers.gs_base = area.address;
         stopped.set_registers(registers)?;
@@ -559,10 +558,6 @@ impl Engine {
                 translations.kept.note_executed(number as u32);
             }
         }
-        let wanted = Wanted {
-            opcodes: self.want.opcodes,
-            places: self.want.functions,
-        };
         self.log.note(pid, || {
             let units = cache.units();
             let executed = |unit: &&Unit| {
@@ -582,8 +577,8 @@ impl Engine {
             &space.ranges,
             &counters,
             &process.partial,
-            wanted,
-            &mut self.names,
+            self.want.functions,
+            self.names.as_mut(),
         )
     }
 
@@ -663,13 +658,13 @@ impl Watcher for Engine {
         let area = thread.area;
         let space = self.space(process)?;
         let reason = space.borrow().areas[area]
-            .slots
+            .slots()
             .load_u64(slot::REASON.into()) as u32;
         if reason == 0 {
             return self.system_call(process, stopped);
         }
         space.borrow().areas[area]
-            .slots
+            .slots()
             .store_u64(slot::REASON.into(), 0);
         drop(space);
         self.answer(process, stopped, area, reason)?;
@@ -755,6 +750,10 @@ impl Watcher for Engine {
             return Ok(());
         }
         let registers = stopped.registers()?;
+        // Who asks to end has executed all of the unit, whose last instruction that is.
+        if signals::is_exit(&registers) {
+            return Ok(());
+        }
         self.settle(process, stopped, &registers).map(drop)
     }
 

@@ -4,7 +4,6 @@
 //! on nothing else, so that a program with fixed addresses has them where it had them in the run before.
 
 use std::cell::RefCell;
-use std::fs;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use super::space::{AREAS_AT_ONCE, Space, Translations};
 use super::store::{self, Kept, Key, Store};
 use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
+use crate::sys::image;
 use crate::sys::inject::Calls;
 use crate::sys::ptrace::Stopped;
 
@@ -41,7 +41,7 @@ const BELOW_STACK: u64 = 1024;
 
 /// Puts the engine into a program that is stopped at its exec; its address space, and the address of its first area.
 pub fn install(thread: &Stopped, pool: &Rc<Pool>, store: Option<&Store>) -> io::Result<Space> {
-    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+    let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
     let gadget = system_call_in_vdso(thread, &lines)?;
     let mut calls = Calls::begin(thread, gadget)?;
@@ -242,7 +242,8 @@ fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) ->
     // A core file has no use for them.
     let unused = libc::MADV_DONTDUMP as u64;
     calls.make(libc::SYS_madvise, [address, bytes, unused, 0, 0, 0])?;
-    space.add_areas(address, offset, AREAS_AT_ONCE)
+    space.add_areas(address, offset, AREAS_AT_ONCE);
+    Ok(())
 }
 
 /// Maps more areas: all are in use. `own` is an area that the stopped thread can read.
@@ -301,7 +302,7 @@ pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> 
 
 /// Adds a zone near `pc` to a code cache that is full. None of its processes may share it.
 pub fn more_zones(thread: &Stopped, space: &mut Space, own: u64, pc: u64) -> io::Result<()> {
-    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+    let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
     let address =
         near(&lines, pc).ok_or_else(|| io::Error::other("no room for a larger code cache"))?;

@@ -1,11 +1,11 @@
 //! What a signal means to a program, and whether it is about the instruction it stands at.
 
-use std::fs;
 use std::io;
 
 use nix::libc::{self, user_regs_struct};
 
 use crate::sys::Pid;
+use crate::sys::image;
 use crate::sys::ptrace::{Stopped, signal_address};
 
 /// What becomes of a signal.
@@ -47,7 +47,7 @@ fn is_fault(info: &libc::siginfo_t) -> bool {
 
 /// What becomes of `signal` in a process, as /proc tells (proc_pid_status(5)).
 pub fn disposition(process: Pid, stopped: &Stopped, signal: i32) -> io::Result<Disposition> {
-    let status = fs::read_to_string(format!("/proc/{}/status", stopped.tid()))?;
+    let status = image::read_proc_text(&format!("/proc/{}/status", stopped.tid()))?;
     let set = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let bits = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
@@ -98,6 +98,14 @@ pub fn is_handler_entry(stopped: &Stopped) -> io::Result<bool> {
 /// Whether a trap was raised by the program's own trap flag (asm-generic/siginfo.h, TRAP_TRACE): ours are expected.
 pub fn is_own_step(stopped: &Stopped) -> io::Result<bool> {
     Ok(stopped.signal_code()? == libc::TRAP_TRACE)
+}
+
+/// Whether a thread that is ending asked for it itself.
+pub fn is_exit(registers: &user_regs_struct) -> bool {
+    matches!(
+        registers.orig_rax as libc::c_long,
+        libc::SYS_exit | libc::SYS_exit_group
+    )
 }
 
 /// Whether the kernel will make the system call again that the signal has interrupted (linux/errno.h, ERESTARTSYS and

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::mem::size_of;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -19,7 +19,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 use super::maps::Line;
 use super::ranges::Range;
 use super::space::{Space, Translations};
-use crate::dbi::cache::image::{Image, Piece, Stretch};
+use crate::dbi::cache::image::{Frozen, Image, Piece, Stretch};
+use crate::sys::mapped::Mapped;
 use crate::sys::ptrace::Stopped;
 
 /// The variable that names the folder. Empty: nothing is kept.
@@ -64,7 +65,6 @@ struct Page {
 }
 
 /// What a file holds.
-#[derive(Debug, Default)]
 pub struct Stored {
     /// The translations.
     pub image: Image,
@@ -131,18 +131,13 @@ impl Store {
 
     /// What was kept of a program.
     pub fn load(&self, key: Key) -> Option<Stored> {
-        let path = self.file(key);
-        let mut file = File::open(&path).ok()?;
+        let file = File::open(self.file(key)).ok()?;
         let about = file.metadata().ok()?;
         let length = usize::try_from(about.len()).ok()?;
-        if length > MOST_FILE_BYTES {
+        if !(1..=MOST_FILE_BYTES).contains(&length) {
             return None;
         }
-        // Words, so that everything in it is aligned.
-        let mut words = vec![0u64; length.div_ceil(size_of::<u64>())];
-        let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..length];
-        file.read_exact(bytes).ok()?;
-        let stored = read(bytes, key)?;
+        let stored = read(Mapped::new(&file, length).ok()?, key)?;
         note_use(&file, about.modified().ok());
         Some(stored)
     }
@@ -157,7 +152,8 @@ impl Store {
         if !translations.worth_keeping() {
             return;
         }
-        let bytes = write(&gather(space, &translations), key);
+        let (pages, frozen) = gather(space, &translations);
+        let bytes = write(&pages, &frozen, key);
         if bytes.len() <= MOST_FILE_BYTES && self.replace(key, &bytes).is_ok() {
             let _ = self.tidy();
         }
@@ -218,40 +214,42 @@ fn note_use(file: &File, before: Option<SystemTime>) {
     }
 }
 
-fn write(stored: &Stored, key: Key) -> Vec<u8> {
+fn write(pages: &[Page], frozen: &Frozen, key: Key) -> Vec<u8> {
     let mut bytes = vec![0; size_of::<Header>()];
-    bytes.extend_from_slice(bytemuck::cast_slice(&stored.pages));
-    stored.image.store(&mut bytes);
+    bytes.extend_from_slice(bytemuck::cast_slice(pages));
+    frozen.store(&mut bytes);
     let header = Header {
         magic: MAGIC,
         key: halves(key.0),
         sum: halves(xxh3_128(&bytes[size_of::<Header>()..])),
-        pages: stored.pages.len() as u64,
+        pages: pages.len() as u64,
     };
     bytes[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
     bytes
 }
 
-fn read(bytes: &[u8], key: Key) -> Option<Stored> {
-    let (header, rest) = bytes.split_at_checked(size_of::<Header>())?;
+fn read(file: Mapped, key: Key) -> Option<Stored> {
+    let (header, rest) = file.as_ref().split_at_checked(size_of::<Header>())?;
     let header: Header = bytemuck::pod_read_unaligned(header);
-    if header.magic != MAGIC || header.key != halves(key.0) || header.sum != halves(xxh3_128(rest))
-    {
+    let fits = header.magic == MAGIC && header.key == halves(key.0);
+    if !fits || header.sum != halves(xxh3_128(rest)) {
         return None;
     }
-    let length = usize::try_from(header.pages).ok()?;
-    let (pages, rest) = rest.split_at_checked(length.checked_mul(size_of::<Page>())?)?;
+    let length = usize::try_from(header.pages)
+        .ok()?
+        .checked_mul(size_of::<Page>())?;
+    let pages = bytemuck::try_cast_slice(rest.get(..length)?).ok()?.to_vec();
     Some(Stored {
-        pages: bytemuck::try_cast_slice(pages).ok()?.to_vec(),
-        image: Image::load(rest)?,
+        pages,
+        image: Image::load(Box::new(file), size_of::<Header>() + length)?,
     })
 }
 
 /// What is to be kept: of code that is mapped, what was executed in this run or an earlier one; of other code, what was
 /// kept before.
-fn gather(space: &Space, translations: &Translations) -> Stored {
+fn gather(space: &Space, translations: &Translations) -> (Vec<Page>, Frozen) {
     let current = translations.cache.current();
-    let mut stored = Stored::default();
+    let mut pages = Vec::new();
     let mut stretches = Vec::new();
     let lasting =
         |range: &&Range| !range.volatile && (range.file.is_some() || range.label == "[vdso]");
@@ -267,7 +265,7 @@ fn gather(space: &Space, translations: &Translations) -> Stored {
             continue;
         }
         stretches.push(Stretch { start, end, units });
-        stored.pages.extend(translations.kept.pages_in(start, end));
+        pages.extend(translations.kept.pages_in(start, end));
     }
     if let Some(before) = &translations.kept.stored {
         for piece in before.image.pieces() {
@@ -282,13 +280,12 @@ fn gather(space: &Space, translations: &Translations) -> Stored {
                     end: piece.end,
                     units: piece.units().collect(),
                 });
-                stored.pages.extend(before.pages_of(piece));
+                pages.extend(before.pages_of(piece));
             }
         }
     }
-    stored.pages.sort_unstable_by_key(|page| page.address);
-    stored.image = translations.cache.freeze(stretches);
-    stored
+    pages.sort_unstable_by_key(|page: &Page| page.address);
+    (pages, translations.cache.freeze(stretches))
 }
 
 impl Stored {
@@ -391,17 +388,16 @@ impl Translations {
         let Some(stored) = self.kept.stored.clone() else {
             return false;
         };
-        let pieces = stored.image.pieces().iter();
-        let Some(piece) = pieces
-            .clone()
-            .find(|piece| piece.start == start && piece.end == end)
-        else {
+        let pieces = stored.image.pieces();
+        let same = |piece: &Piece| piece.start == start && piece.end == end;
+        let Some(number) = pieces.iter().position(same) else {
             return false;
         };
+        let piece = &pieces[number];
         if !stored.fits(thread, piece) {
             return false;
         }
-        self.cache.activate(&stored.image, piece, &self.memory);
+        self.cache.activate(&stored.image, number, &self.memory);
         for page in stored.pages_of(piece) {
             self.kept.pages.insert(page.address, (page.sum, true));
         }

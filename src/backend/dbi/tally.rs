@@ -11,15 +11,6 @@ use crate::dbi::decode;
 use crate::isa::{self, Arch, Decoder};
 use crate::model::{CountOverflow, OpcodeMix};
 
-/// What is wanted besides the number of instructions.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
-    /// By opcode.
-    pub opcodes: bool,
-    /// By place.
-    pub places: bool,
-}
-
 /// Counts of a stretch of a process's life.
 #[derive(Debug, Default)]
 pub struct Sums {
@@ -57,14 +48,14 @@ impl Names {
     }
 }
 
-/// Adds up `counters`, corrected by `partial`.
+/// Adds up `counters`, corrected by `partial`; by place, and by opcode if there are names for them.
 pub fn add_up(
     cache: &Cache,
     ranges: &Ranges,
     counters: &[u64],
     partial: &[Partial],
-    wanted: Wanted,
-    names: &mut Names,
+    places: bool,
+    mut names: Option<&mut Names>,
 ) -> Result<Sums, CountOverflow> {
     let mut sums = Sums::default();
     let mut corrections: HashMap<u32, Vec<Partial>> = HashMap::new();
@@ -85,8 +76,9 @@ pub fn add_up(
         leave_early(&mut executed, cache, unit, counters);
         correct(&mut executed, corrected);
         total += executed.iter().sum::<i128>();
-        if wanted.opcodes || wanted.places {
-            detail(&mut sums, cache, ranges, unit, &executed, wanted, names)?;
+        if places || names.is_some() {
+            let names = names.as_deref_mut();
+            detail(&mut sums, cache, ranges, unit, &executed, places, names)?;
         }
     }
     sums.instructions = u64::try_from(total).map_err(|_| CountOverflow)?;
@@ -123,8 +115,8 @@ fn detail(
     ranges: &Ranges,
     unit: &Unit,
     executed: &[i128],
-    wanted: Wanted,
-    names: &mut Names,
+    places: bool,
+    mut names: Option<&mut Names>,
 ) -> Result<(), CountOverflow> {
     let bytes = cache.bytes_of(unit);
     let mut at = 0;
@@ -133,10 +125,10 @@ fn detail(
         let rest = bytes.get(at..).unwrap_or_default();
         let length = usize::from(decode::decode(rest, unit.pc + at as u64).len.max(1));
         let one = rest.get(..length).unwrap_or(rest);
-        if wanted.opcodes {
+        if let Some(names) = names.as_deref_mut() {
             sums.opcodes.add(names.of(one), count)?;
         }
-        if wanted.places && count > 0 {
+        if places && count > 0 {
             add_place(&mut sums.places, ranges, unit.pc + at as u64, one, count)?;
         }
         at += length;

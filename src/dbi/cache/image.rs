@@ -5,13 +5,13 @@
 //! code at a time, before [`Cache::activate`].
 
 use std::mem::size_of;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{AT_ENTRY, AddressMap, Cache, Memory, NONE, Unit};
 use crate::dbi::assemble::Code;
-use crate::dbi::cache::zone::Owner;
 use crate::dbi::emit::{Emitted, Exit, ExitKind, Site, prologue};
 use crate::dbi::layout::{COLD_START, MOST_COUNTERS};
 use crate::dbi::plan::{CountAt, Plan};
@@ -51,12 +51,13 @@ struct Ends {
     cold: u32,
 }
 
-/// An [`Exit`] as it is stored; `counter` is [`NONE`] for none.
+/// An [`Exit`] as it is stored.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct StoredExit {
     target: u64,
     patch: u64,
+    /// 0 for none.
     counter: u32,
     done: u16,
     stale: u8,
@@ -68,7 +69,7 @@ impl From<&Exit> for StoredExit {
         StoredExit {
             target: exit.target,
             patch: exit.patch,
-            counter: exit.counter.unwrap_or(NONE),
+            counter: exit.counter.map_or(0, NonZeroU32::get),
             done: exit.done,
             stale: (exit.kind == ExitKind::Stale).into(),
             born_linked: exit.born_linked.into(),
@@ -81,7 +82,7 @@ impl From<&StoredExit> for Exit {
         Exit {
             target: stored.target,
             patch: stored.patch,
-            counter: Some(stored.counter).filter(|counter| *counter != NONE),
+            counter: NonZeroU32::new(stored.counter),
             done: stored.done,
             kind: match stored.stale {
                 0 => ExitKind::Link,
@@ -105,15 +106,27 @@ struct Counts {
     counters: u64,
 }
 
-/// The image of a code cache.
+/// An image in the making: see [`Cache::freeze`].
 #[derive(Clone, Debug, Default)]
-pub struct Image {
+pub struct Frozen {
     pieces: Vec<Piece>,
     ends: Vec<Ends>,
     units: Vec<Unit>,
     exits: Vec<StoredExit>,
     kept: Vec<u8>,
     code: Vec<u8>,
+    counters: u32,
+}
+
+/// The image of a code cache, in bytes that somebody else keeps.
+pub struct Image {
+    bytes: Box<dyn AsRef<[u8]>>,
+    pieces: Range<usize>,
+    ends: Range<usize>,
+    units: Range<usize>,
+    exits: Range<usize>,
+    kept: Range<usize>,
+    code: Range<usize>,
     counters: u32,
 }
 
@@ -128,17 +141,7 @@ pub struct Stretch {
     pub units: Vec<u32>,
 }
 
-impl Image {
-    /// The stretches it is made of.
-    pub fn pieces(&self) -> &[Piece] {
-        &self.pieces
-    }
-
-    /// Number of its units.
-    pub fn units(&self) -> u32 {
-        self.units.len() as u32
-    }
-
+impl Frozen {
     /// Appends it to `bytes`, whose length is a multiple of 8.
     pub fn store(&self, bytes: &mut Vec<u8>) {
         let counts = Counts {
@@ -158,108 +161,200 @@ impl Image {
         bytes.extend_from_slice(&self.kept);
         bytes.extend_from_slice(&self.code);
     }
+}
 
-    /// What [`Image::store`] has made; none if the lengths do not fit. `bytes` is aligned to 8.
-    pub fn load(bytes: &[u8]) -> Option<Image> {
-        let mut rest = bytes;
-        let counts: Counts = *take(&mut rest, 1)?.first()?;
+impl Image {
+    /// What [`Frozen::store`] has appended to the first `at` bytes, aligned to 8; none where it is not whole.
+    pub fn load(bytes: Box<dyn AsRef<[u8]>>, at: usize) -> Option<Image> {
+        let all = (*bytes).as_ref();
+        let mut sections = Sections { all, next: at };
+        let counts = sections.take::<Counts>(1)?;
+        let counts: Counts = *bytemuck::from_bytes(&all[counts]);
         let image = Image {
-            pieces: take(&mut rest, counts.pieces)?.to_vec(),
-            ends: take(&mut rest, counts.zones)?.to_vec(),
-            units: take(&mut rest, counts.units)?.to_vec(),
-            exits: take(&mut rest, counts.exits)?.to_vec(),
-            kept: take(&mut rest, counts.kept)?.to_vec(),
-            code: take(&mut rest, counts.code)?.to_vec(),
+            pieces: sections.take::<Piece>(counts.pieces)?,
+            ends: sections.take::<Ends>(counts.zones)?,
+            units: sections.take::<Unit>(counts.units)?,
+            exits: sections.take::<StoredExit>(counts.exits)?,
+            kept: sections.take::<u8>(counts.kept)?,
+            code: sections.take::<u8>(counts.code)?,
             counters: u32::try_from(counts.counters).ok()?,
+            bytes,
         };
-        (rest.is_empty() && image.is_sound()).then_some(image)
+        image.is_sound().then_some(image)
+    }
+
+    fn section<T: Pod>(&self, range: &Range<usize>) -> &[T] {
+        bytemuck::cast_slice(&(*self.bytes).as_ref()[range.clone()])
+    }
+
+    /// The stretches it is made of.
+    pub fn pieces(&self) -> &[Piece] {
+        self.section(&self.pieces)
+    }
+
+    /// Number of its units.
+    pub fn units(&self) -> u32 {
+        (self.units.len() / size_of::<Unit>()) as u32
     }
 
     /// Whether everything refers to something that is there.
     fn is_sound(&self) -> bool {
         let within =
             |first: u32, count: u16, all: usize| first as usize + usize::from(count) <= all;
+        let zones = self.ends.len() / size_of::<Ends>();
+        let exits = self.exits.len() / size_of::<StoredExit>();
         let unit = |unit: &Unit| {
-            usize::from(unit.zone) < self.ends.len()
+            usize::from(unit.zone) < zones
                 && within(unit.bytes_at, unit.bytes, self.kept.len())
-                && within(unit.first_exit, unit.exits, self.exits.len())
+                && within(unit.first_exit, unit.exits, exits)
                 && unit.counter < self.counters
         };
         let piece = |piece: &Piece| {
-            let code = piece
-                .code
-                .checked_add(u64::from(piece.hot_bytes) + u64::from(piece.cold_bytes));
-            piece.first_unit as u64 + u64::from(piece.units) <= self.units.len() as u64
-                && (piece.zone as usize) < self.ends.len()
-                && code.is_some_and(|end| end <= self.code.len() as u64)
+            let code = u64::from(piece.hot_bytes) + u64::from(piece.cold_bytes);
+            let end = piece.code.checked_add(code);
+            u64::from(piece.first_unit) + u64::from(piece.units) <= u64::from(self.units())
+                && (piece.zone as usize) < zones
+                && end.is_some_and(|end| end <= self.code.len() as u64)
         };
         self.counters <= MOST_COUNTERS
-            && self.units.iter().all(unit)
-            && self.pieces.iter().all(piece)
+            && self.section(&self.units).iter().all(unit)
+            && self.pieces().iter().all(piece)
     }
 
     /// The hot and the cold code of a piece.
     fn code_of(&self, piece: &Piece) -> (&[u8], &[u8]) {
+        let code = self.section(&self.code);
         let start = piece.code as usize;
         let middle = start + piece.hot_bytes as usize;
         let end = middle + piece.cold_bytes as usize;
-        (&self.code[start..middle], &self.code[middle..end])
+        (&code[start..middle], &code[middle..end])
     }
 }
 
-/// The first `count` of what `bytes` holds.
-fn take<'a, T: Pod>(bytes: &mut &'a [u8], count: u64) -> Option<&'a [T]> {
-    let length = usize::try_from(count).ok()?.checked_mul(size_of::<T>())?;
-    let (taken, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    bytemuck::try_cast_slice(taken).ok()
+/// Where things are in bytes, one behind the other.
+struct Sections<'a> {
+    all: &'a [u8],
+    next: usize,
+}
+
+impl Sections<'_> {
+    fn take<T: Pod>(&mut self, count: u64) -> Option<Range<usize>> {
+        let length = usize::try_from(count).ok()?.checked_mul(size_of::<T>())?;
+        let range = self.next..self.next.checked_add(length)?;
+        bytemuck::try_cast_slice::<u8, T>(self.all.get(range.clone())?).ok()?;
+        self.next = range.end;
+        Some(range)
+    }
+}
+
+/// A piece of an image that a cache has taken over. Its units are in order of address, and of place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Adopted {
+    piece: Piece,
+    /// Whether its units are looked up here: it is in use, and all of it is current.
+    active: bool,
 }
 
 impl Cache {
     /// Takes over the numbering of an image: its units, exits and counters are there from now on, but nothing leads to
     /// them. The cache must be empty; whether it was, and has the zones that the image needs.
     pub fn adopt(&mut self, image: &Image) -> bool {
-        if !self.units.is_empty() || image.ends.len() != self.zones.len() {
+        let ends: &[Ends] = image.section(&image.ends);
+        if !self.units.is_empty() || ends.len() != self.zones.len() {
             return false;
         }
-        self.units.extend_from_slice(&image.units);
-        self.exits.extend(image.exits.iter().map(Exit::from));
+        self.units.extend_from_slice(image.section(&image.units));
+        let exits: &[StoredExit] = image.section(&image.exits);
+        self.exits.extend(exits.iter().map(Exit::from));
         self.waiting_next.resize(self.exits.len(), NONE);
-        self.kept.extend_from_slice(&image.kept);
+        self.kept.extend_from_slice(image.section(&image.kept));
         self.counters = image.counters;
-        for (zone, ends) in self.zones.iter_mut().zip(&image.ends) {
+        for (zone, ends) in self.zones.iter_mut().zip(ends) {
             (zone.hot, zone.cold) = (ends.hot, ends.cold);
         }
-        for (index, unit) in image.units.iter().enumerate() {
-            let zone = &mut self.zones[usize::from(unit.zone)];
-            zone.hot_owners.push((unit.hot, Owner::Unit(index as u32)));
-            zone.cold_owners
-                .push((unit.cold, Owner::Unit(index as u32)));
-        }
+        let adopted = image.pieces().iter().map(|piece| Adopted {
+            piece: *piece,
+            active: false,
+        });
+        self.adopted = adopted.collect();
         true
     }
 
-    /// Puts the translations of a piece to use: the program's code there is what it was when the image was made.
-    pub fn activate(&mut self, image: &Image, piece: &Piece, memory: &impl Memory) {
-        let (hot, cold) = image.code_of(piece);
-        let mut hot = hot.to_vec();
-        let entries = self.chain(piece, &mut hot, memory);
+    /// Puts the translations of a piece to use: the program's code there is what it was when the image was made, and
+    /// nothing there was translated since.
+    pub fn activate(&mut self, image: &Image, number: usize, memory: &impl Memory) {
+        let piece = self.adopted[number].piece;
+        let (hot, cold) = image.code_of(&piece);
         let offset = self.zones[piece.zone as usize].offset;
         memory.write(offset + u64::from(piece.cold), cold);
-        memory.write(offset + u64::from(piece.hot), &hot);
-        self.index.reserve(piece.units as usize);
-        for number in piece.units() {
-            self.index.insert(self.units[number as usize].pc, number);
-        }
+        memory.write(offset + u64::from(piece.hot), hot);
+        let entries = self.chain(&piece, memory);
+        self.adopted[number].active = true;
         for (pc, start) in entries {
             self.enter_table(pc, start, memory);
         }
     }
 
+    /// The unit that is current at `pc`.
+    pub(super) fn find(&self, pc: u64) -> Option<u32> {
+        if let Some(unit) = self.index.get(&pc) {
+            return Some(*unit);
+        }
+        let inside = |adopted: &&Adopted| {
+            adopted.active && adopted.piece.start <= pc && pc < adopted.piece.end
+        };
+        let piece = self.adopted.iter().find(inside)?.piece;
+        let units = &self.units[piece.first_unit as usize..][..piece.units as usize];
+        let at = units.binary_search_by_key(&pc, |unit| unit.pc).ok()?;
+        Some(piece.first_unit + at as u32)
+    }
+
+    /// Lets units of adopted pieces in `start..end` be found like any other, so that they can be forgotten.
+    pub(super) fn release(&mut self, start: u64, end: u64) {
+        for adopted in &mut self.adopted {
+            let piece = adopted.piece;
+            if adopted.active && piece.start < end && start < piece.end {
+                adopted.active = false;
+                for number in piece.units() {
+                    self.index.insert(self.units[number as usize].pc, number);
+                }
+            }
+        }
+    }
+
+    /// Every unit that is current.
+    pub(super) fn current_units(&self) -> impl Iterator<Item = u32> {
+        let active = self.adopted.iter().filter(|adopted| adopted.active);
+        let adopted = active.flat_map(|adopted| adopted.piece.units());
+        self.index.values().copied().chain(adopted)
+    }
+
+    /// Whose code is at an offset of a zone, if it is an adopted piece's.
+    pub(super) fn adopted_owner(&self, zone: usize, offset: u32) -> Option<u32> {
+        let hot = offset < COLD_START;
+        let place = |piece: &Piece| match hot {
+            true => (piece.hot, piece.hot_bytes),
+            false => (piece.cold, piece.cold_bytes),
+        };
+        let piece = self
+            .adopted
+            .iter()
+            .map(|adopted| adopted.piece)
+            .find(|piece| {
+                let (start, bytes) = place(piece);
+                piece.zone as usize == zone && offset.wrapping_sub(start) < bytes
+            })?;
+        let units = &self.units[piece.first_unit as usize..][..piece.units as usize];
+        let start = |unit: &Unit| if hot { unit.hot } else { unit.cold };
+        let behind = units.partition_point(|unit| start(unit) <= offset);
+        Some(piece.first_unit + behind.checked_sub(1)? as u32)
+    }
+
     /// Lets the entries for indirect branches of a piece lead on to what the table has now; new entries for the table.
-    fn chain(&mut self, piece: &Piece, hot: &mut [u8], memory: &impl Memory) -> Vec<(u64, u64)> {
+    fn chain(&mut self, piece: &Piece, memory: &impl Memory) -> Vec<(u64, u64)> {
         let zone = piece.zone as usize;
         let (base, miss) = (self.zones[zone].base, self.zones[zone].common.miss);
+        let offset = self.zones[zone].offset;
         let mut entries = Vec::new();
         let mut heads: AddressMap<u64> = AddressMap::default();
         for number in piece.units() {
@@ -276,8 +371,7 @@ impl Cache {
                 let mut code = Code::default();
                 code.restart(start);
                 prologue(&mut code, unit.pc, unit.flags_dead(), otherwise);
-                let at = (unit.prologue - piece.hot) as usize;
-                hot[at..at + code.bytes.len()].copy_from_slice(&code.bytes);
+                memory.write(offset + u64::from(unit.prologue), &code.bytes);
             }
             entries.push((unit.pc, start));
         }
@@ -286,14 +380,15 @@ impl Cache {
 
     /// The units that are current, by address: the first address of each, and its number.
     pub fn current(&self) -> Vec<(u64, u32)> {
-        let mut all: Vec<(u64, u32)> = self.index.iter().map(|(pc, unit)| (*pc, *unit)).collect();
+        let place = |number: u32| (self.units[number as usize].pc, number);
+        let mut all: Vec<(u64, u32)> = self.current_units().map(place).collect();
         all.sort_unstable();
         all
     }
 
     /// An image of these units, in order of address. Left out are units that look at their code themselves, client
     /// requests, and what leads directly out of its stretch.
-    pub fn freeze(&self, stretches: Vec<Stretch>) -> Image {
+    pub fn freeze(&self, stretches: Vec<Stretch>) -> Frozen {
         let mut freezer = Freezer::new(self);
         for mut stretch in stretches {
             let (start, end) = (stretch.start, stretch.end);
@@ -319,7 +414,7 @@ impl Cache {
 /// An image in the making.
 struct Freezer<'a> {
     cache: &'a Cache,
-    image: Image,
+    image: Frozen,
     plan: Plan,
     emitted: Emitted,
 }
@@ -341,9 +436,9 @@ impl Freezer<'_> {
         });
         Freezer {
             cache,
-            image: Image {
+            image: Frozen {
                 ends: ends.collect(),
-                ..Image::default()
+                ..Frozen::default()
             },
             plan: Plan::default(),
             emitted: Emitted::default(),

@@ -91,6 +91,7 @@ impl Cache {
     /// Forgets the translations of what begins in `start..end`, whose code is no longer what it was: nothing leads to
     /// them any more. A thread that is inside one leaves by its end.
     pub fn drop_range(&mut self, start: u64, end: u64, memory: &impl Memory) -> Result<(), Full> {
+        self.release(start, end);
         let inside = |pc: u64| start <= pc && pc < end;
         // Each exit there waits anew, once: those that wait already would else wait twice, in a circle.
         self.waiting.retain(|target, _| !inside(*target));
@@ -114,9 +115,8 @@ impl Cache {
     /// Whether something that begins in `start..end` is translated that does not look at its code itself.
     pub fn relies_on(&self, start: u64, end: u64) -> impl Iterator<Item = &Unit> {
         let current = self
-            .index
-            .values()
-            .map(|index| &self.units[*index as usize]);
+            .current_units()
+            .map(|index| &self.units[index as usize]);
         current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked())
     }
 

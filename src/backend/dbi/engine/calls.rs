@@ -1,6 +1,5 @@
 //! The system calls that the tracer is told of: what becomes of them, and what follows from them.
 
-use std::fs;
 use std::io;
 use std::rc::Rc;
 
@@ -14,6 +13,7 @@ use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
+use crate::sys::image;
 use crate::sys::ptrace::Stopped;
 use crate::sys::tree::Call;
 
@@ -101,7 +101,7 @@ impl Engine {
         let Ok(shown) = self.space(of) else {
             return Ok(Call::Make);
         };
-        let real = fs::read_to_string(format!("/proc/{of}/maps"))?;
+        let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
         let text = {
             let shown = shown.borrow();
             maps::disguise(&real, &shown.ranges, &shown.hidden())
@@ -109,7 +109,7 @@ impl Engine {
         let (file, path_of_file) = support::lend(&text)?;
         let area = self.thread(stopped.tid())?.area;
         let own = Rc::clone(&self.space(process)?.borrow().areas[area]);
-        own.slots.write(slot::OTHER_PATH.into(), &path_of_file);
+        own.slots().write(slot::OTHER_PATH.into(), &path_of_file);
         let address = own.address + u64::from(slot::OTHER_PATH);
         let mut registers = stopped.registers()?;
         if second {
