@@ -20,7 +20,7 @@ pub mod step;
 mod traced;
 pub mod valgrind;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::model::{BackendKind, CountOverflow, Run};
 use crate::sys::spawn::Launch;
@@ -44,6 +44,15 @@ impl Detail {
             && (!self.functions || offer.functions)
             && (!self.regions || offer.regions)
     }
+}
+
+/// How the counting engine works; other backends have no use for it. No count depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Whether translated code is kept from run to run.
+    pub code_cache: bool,
+    /// Where to write what the engine does.
+    pub engine_log: Option<PathBuf>,
 }
 
 /// A backend that was tried and counts.

@@ -131,6 +131,62 @@ pub fn fix_random(process: &Stopped) -> io::Result<()> {
     Ok(process.write(address, FIXED_RANDOM)?)
 }
 
+/// getauxval(3): address of the kernel's code for programs (the vDSO); and an entry that means nothing.
+const AT_SYSINFO_EHDR: u64 = 33;
+const AT_IGNORE: u64 = 1;
+
+/// Hides the kernel's code (the vDSO) from a program that is stopped at its exec: it makes system calls instead. How many
+/// instructions that code takes depends on the time, and on the kernel's version.
+pub fn hide_vdso(process: &Stopped) -> io::Result<()> {
+    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
+    let is_vdso = |pair: &[u8]| word(&pair[..8]) == Some(AT_SYSINFO_EHDR);
+    let Some(number) = auxv.chunks_exact(16).position(is_vdso) else {
+        return Ok(());
+    };
+    let entry = auxv_on_stack(process)? + 16 * number as u64;
+    let mut there = [0; 8];
+    process.read(entry, &mut there)?;
+    if u64::from_ne_bytes(there) != AT_SYSINFO_EHDR {
+        return Err(io::Error::other("the stack is not as the kernel makes it"));
+    }
+    Ok(process.write(entry, &AT_IGNORE.to_ne_bytes())?)
+}
+
+/// Where the auxiliary vector is on the stack of a program that is stopped at its exec: behind argc, the arguments, a
+/// null, the environment and a null (System V ABI, AMD64 supplement, figure 3.9; the same for AArch64).
+fn auxv_on_stack(process: &Stopped) -> io::Result<u64> {
+    let mut at = stack_pointer(process)? + 8;
+    let mut nulls = 0;
+    let mut words = [0; 512];
+    loop {
+        let got = process.read(at, &mut words)? / 8 * 8;
+        if got == 0 {
+            return Err(io::Error::other(
+                "the stack ends before its auxiliary vector",
+            ));
+        }
+        for word in words[..got].chunks_exact(8) {
+            at += 8;
+            nulls += usize::from(word.iter().all(|byte| *byte == 0));
+            if nulls == 2 {
+                return Ok(at);
+            }
+        }
+    }
+}
+
+/// The stack pointer of a stopped thread, on any machine: the last but one field of /proc/PID/syscall
+/// (proc_pid_syscall(5)).
+fn stack_pointer(process: &Stopped) -> io::Result<u64> {
+    let text = read_proc_text(&format!("/proc/{}/syscall", process.tid()))?;
+    let field = text.split_whitespace().rev().nth(1);
+    let number = field.and_then(|field| field.strip_prefix("0x"));
+    number
+        .and_then(|number| u64::from_str_radix(number, 16).ok())
+        .ok_or_else(|| io::Error::other(format!("no stack pointer in /proc/PID/syscall: {text}")))
+}
+
 /// The value of one entry of an auxiliary vector of 64-bit words.
 fn auxv_entry(auxv: &[u8], wanted: u64) -> Option<u64> {
     let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();

@@ -154,6 +154,8 @@ pub struct Finished {
     pub fixed_addresses: io::Result<()>,
     /// Whether the random bytes of every program were fixed, if that was asked for.
     pub fixed_random: io::Result<()>,
+    /// Whether the vDSO was hidden from every program, if that was asked for.
+    pub hidden_vdso: io::Result<()>,
     /// Whether every getrandom(2) was answered by us, if that was asked for.
     pub answered_random: io::Result<()>,
 }
@@ -260,6 +262,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         tree.abandon();
     }
     let (left_running, fixed_random) = (tree.left_running, tree.fixed_random);
+    let hidden_vdso = tree.hidden_vdso;
     let answered_random = tree.random.map_or(Ok(()), |random| random.passed);
     let timed_out = watchdog.is_some_and(Watchdog::stop);
     released.confirm()?;
@@ -268,6 +271,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         end: if timed_out { End::TimedOut } else { end },
         left_running,
         fixed_random: traced.as_ref().map_err(copy_error).and(fixed_random),
+        hidden_vdso: traced.as_ref().map_err(copy_error).and(hidden_vdso),
         answered_random: traced.as_ref().map_err(copy_error).and(answered_random),
         traced,
         fixed_addresses,
@@ -434,6 +438,7 @@ struct Tree<'a> {
     root: Pid,
     watcher: &'a mut dyn Watcher,
     fix_random: bool,
+    no_vdso: bool,
     kill_left: bool,
     /// Every known thread and the process it belongs to.
     threads: HashMap<Pid, Pid>,
@@ -445,6 +450,7 @@ struct Tree<'a> {
     end: Option<End>,
     left_running: Vec<PathBuf>,
     fixed_random: io::Result<()>,
+    hidden_vdso: io::Result<()>,
     random: Option<Random>,
 }
 
@@ -454,6 +460,7 @@ impl<'a> Tree<'a> {
             root,
             watcher,
             fix_random: launch.fixed_random,
+            no_vdso: launch.no_vdso,
             kill_left: launch.own_session,
             threads: HashMap::from([(root, root)]),
             orphans: HashMap::new(),
@@ -462,6 +469,7 @@ impl<'a> Tree<'a> {
             end: None,
             left_running: Vec::new(),
             fixed_random: Ok(()),
+            hidden_vdso: Ok(()),
             random: launch.random_seed.map(Random::new),
         }
     }
@@ -685,6 +693,9 @@ impl<'a> Tree<'a> {
         self.started = true;
         if self.fix_random && self.fixed_random.is_ok() {
             self.fixed_random = image::fix_random(&stopped);
+        }
+        if self.no_vdso && self.hidden_vdso.is_ok() {
+            self.hidden_vdso = image::hide_vdso(&stopped);
         }
         self.watcher
             .program(&stopped, former)
