@@ -146,7 +146,8 @@ pub enum End {
 pub struct Finished {
     /// How the root ended.
     pub end: End,
-    /// Programs that still ran a second after the root had ended: killed in a session of their own, let go otherwise.
+    /// Programs that still ran a second after the root had ended: killed in a session of their own or under the counting
+    /// engine, let go otherwise.
     pub left_running: Vec<PathBuf>,
     /// Whether the tree was traced; otherwise why not, and the watcher saw nothing but `held`.
     pub traced: io::Result<()>,
@@ -217,6 +218,11 @@ fn send(tid: i32, signal: i32) {
     }
 }
 
+/// Whether nothing of the tree may go on without us. Translated code cannot: nobody would answer its exits.
+fn ends_with_us(launch: &Launch) -> bool {
+    launch.own_session || launch.engine.is_some()
+}
+
 /// Starts `launch`, tells `watcher` what happens in its tree, and returns when the root has ended and its
 /// descendants have too, or were given up.
 pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeError> {
@@ -235,7 +241,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         .then_some(launch.cpu)
         .flatten()
         .map(Beside::go);
-    let traced = ptrace::seize(root, launch.own_session).map_err(io::Error::from);
+    let traced = ptrace::seize(root, ends_with_us(launch)).map_err(io::Error::from);
     let fixed_addresses = held
         .fixed_addresses
         .as_ref()
@@ -443,7 +449,7 @@ impl<'a> Tree<'a> {
             root,
             watcher,
             fix_random: launch.fixed_random,
-            kill_left: launch.own_session,
+            kill_left: ends_with_us(launch),
             threads: HashMap::from([(root, root)]),
             orphans: HashMap::new(),
             started: false,
@@ -667,11 +673,11 @@ impl<'a> Tree<'a> {
                 .thread(process, &stopped)
                 .map_err(follow("begin a thread"))?;
         }
-        // Its process may be in a stop.
-        match ptrace::stops_the_group(signal) {
-            true => stopped.listen().map_err(trace),
-            false => self.go(stopped, None),
+        // Its process is being stopped: so will it be, at once, whatever the watcher has had it do.
+        if ptrace::stops_the_group(signal) {
+            nix::sys::ptrace::interrupt(tid).map_err(trace)?;
         }
+        self.go(stopped, None)
     }
 
     /// A thread is about to end. The report of a birth is lost when its maker is killed before we have seen it; nobody
