@@ -734,19 +734,24 @@ impl Watcher for Engine {
         match signals::disposition(process, stopped, signal)? {
             Disposition::Caught => self.deliver(process, stopped, signal, true, &registers),
             Disposition::Fatal => self.deliver(process, stopped, signal, false, &registers),
-            Disposition::Harmless => {
+            unnoticed @ (Disposition::Ignored | Disposition::Stops) => {
                 if signals::restarts(&registers)
                     && let Some(process) = self.processes.get_mut(&process)
                 {
                     process.more += 1;
                 }
-                Ok(plain)
+                // Another thread may set a handler before it is delivered, which would then see translated code.
+                Ok(match unnoticed {
+                    Disposition::Ignored => nothing,
+                    _ => plain,
+                })
             }
         }
     }
 
     fn ending(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
-        if !self.threads.contains_key(&stopped.tid()) {
+        // One that was killed while the engine was put into it is in no process of ours.
+        if !self.threads.contains_key(&stopped.tid()) || !self.processes.contains_key(&process) {
             return Ok(());
         }
         let registers = stopped.registers()?;

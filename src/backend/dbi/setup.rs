@@ -166,10 +166,18 @@ fn open(calls: &mut Calls<'_>, path: u64) -> io::Result<u64> {
     let flags = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
     let here = libc::AT_FDCWD as i64 as u64;
     calls.make(libc::SYS_openat, [here, path, flags, 0, 0, 0]).map_err(|error| {
-        io::Error::other(format!(
+        explained(error, |error| format!(
             "the program cannot open our memory through /proc ({error}): it runs as another user, or without this /proc"
         ))
     })
+}
+
+/// An error in words, but for that of a thread that was killed: that is none, and is told by its number.
+fn explained(error: io::Error, words: impl FnOnce(&io::Error) -> String) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => error,
+        _ => io::Error::other(words(&error)),
+    }
 }
 
 fn close(calls: &mut Calls<'_>, fd: u64) -> io::Result<()> {
@@ -193,7 +201,7 @@ fn map(
     calls
         .make(libc::SYS_mmap, [address, bytes, protection as u64, flags, fd, offset])
         .map_err(|error| {
-            io::Error::other(format!(
+            explained(error, |error| format!(
                 "map {} MiB at {address:#x} in the program: {error} (is its address space limited by `ulimit -v`?)",
                 bytes / MIB
             ))

@@ -15,21 +15,17 @@ pub enum Disposition {
     Caught,
     /// It ends the program.
     Fatal,
-    /// It is ignored, or stops the program for a while.
-    Harmless,
+    /// Nothing: it is ignored.
+    Ignored,
+    /// It stops the program for a while.
+    Stops,
 }
 
-/// Signals that do nothing, or stop, where no handler is set (signal(7)).
-const HARMLESS: [i32; 8] = [
-    libc::SIGCHLD,
-    libc::SIGURG,
-    libc::SIGWINCH,
-    libc::SIGCONT,
-    libc::SIGSTOP,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-];
+/// Signals that do nothing where no handler is set (signal(7)); SIGCONT has done its work when it is delivered.
+const NO_ACTION: [i32; 4] = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
+
+/// Signals that stop where no handler is set.
+const STOPPING: [i32; 4] = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Signals that an instruction can raise.
 const FAULTS: [i32; 5] = [
@@ -64,11 +60,17 @@ pub fn disposition(process: Pid, stopped: &Stopped, signal: i32) -> io::Result<D
             Disposition::Caught
         });
     }
-    let ignored = set("SigIgn:")? & bit != 0;
-    if (ignored && !is_fault(&stopped.signal_info()?)) || HARMLESS.contains(&signal) {
-        return Ok(Disposition::Harmless);
+    if NO_ACTION.contains(&signal) {
+        return Ok(Disposition::Ignored);
     }
-    Ok(Disposition::Fatal)
+    let ignored = set("SigIgn:")? & bit != 0;
+    if ignored && !is_fault(&stopped.signal_info()?) {
+        return Ok(Disposition::Ignored);
+    }
+    Ok(match STOPPING.contains(&signal) {
+        true => Disposition::Stops,
+        false => Disposition::Fatal,
+    })
 }
 
 /// Whether the address that goes with the signal is that of the instruction, `rip`.

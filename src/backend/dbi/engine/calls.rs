@@ -24,6 +24,9 @@ const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
 /// ucontext, then 16 registers.
 const RIP_IN_FRAME: u64 = 40 + 16 * 8;
 
+/// Length of the instruction `syscall`.
+const SYSTEM_CALL_BYTES: u64 = 2;
+
 impl Engine {
     /// A signal handler returns: to translated code.
     fn handler_returns(
@@ -37,6 +40,16 @@ impl Engine {
         if stopped.read(place, &mut rip).unwrap_or(0) == rip.len() {
             let pc = u64::from_ne_bytes(rip);
             let address = self.translate(process, stopped, pc, How::Direct)?;
+            if stopped.registers()?.orig_rax != registers.orig_rax {
+                // Room for the translation was made by calls of ours, in the place of this one: it is made again.
+                stopped.set_registers(user_regs_struct {
+                    rip: registers.rip - SYSTEM_CALL_BYTES,
+                    rax: registers.orig_rax,
+                    orig_rax: u64::MAX,
+                    ..*registers
+                })?;
+                return Ok(Call::Done);
+            }
             self.thread(stopped.tid())?.at = pc;
             // What lies below the stack pointer is nobody's once the call is made.
             stopped.write(place, &address.to_ne_bytes())?;
