@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-use super::ptrace::{Pace, Stopped};
+use super::ptrace::{Pace, Stopped, set_registers};
 
 /// The instruction `syscall` (Intel SDM volume 2).
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -76,14 +76,14 @@ pub fn copy(original: &Stopped) -> io::Result<Copy> {
         calling.r10,
         calling.r8,
     ) = (0, 0, 0, 0, 0);
-    ptrace::setregs(original.tid(), calling)?;
+    set_registers(original.tid(), calling)?;
     let born = run_clone(original.tid());
-    ptrace::setregs(original.tid(), registers)?;
+    set_registers(original.tid(), registers)?;
     let pid = born?;
     if !libc::WIFSTOPPED(wait(pid)?) {
         return Err(io::Error::other("the copy was killed"));
     }
-    ptrace::setregs(pid, registers)?;
+    set_registers(pid, registers)?;
     Ok(Copy {
         stopped: Stopped::from_wait(pid),
     })
@@ -158,7 +158,7 @@ impl<'a> Calls<'a> {
             ..self.registers
         };
         let tid = self.thread.tid();
-        ptrace::setregs(tid, calling)?;
+        set_registers(tid, calling)?;
         let behind = self.at + SYSCALL.len() as u64;
         // A thread that is stopped in a call reports its end first, at the place where we have put it.
         for _ in 0..8 {
@@ -179,7 +179,7 @@ impl<'a> Calls<'a> {
             }
             if now.rip == self.at {
                 // The call it was stopped in has returned, into rax.
-                ptrace::setregs(tid, calling)?;
+                set_registers(tid, calling)?;
             }
         }
         Err(io::Error::other("a call made for us did not return"))
@@ -191,7 +191,7 @@ impl<'a> Calls<'a> {
             orig_rax: u64::MAX,
             ..self.registers
         };
-        ptrace::setregs(self.thread.tid(), registers)?;
+        set_registers(self.thread.tid(), registers)?;
         Ok(self.thread.set_signal_mask(self.mask)?)
     }
 }
