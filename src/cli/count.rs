@@ -7,7 +7,7 @@ use super::options::Counting;
 use super::terminal::Terminal;
 use crate::report::{json, terminal as render};
 use crate::supervise::choose::choose;
-use crate::supervise::{Input, Job, Output, measure, parallel};
+use crate::supervise::{Input, Job, Output, measure, parallel, program};
 
 /// Counts the instructions of one command: all its processes and threads, from the first instruction after exec to
 /// exit, the kernel excluded.
@@ -37,13 +37,13 @@ pub struct Arguments {
 /// Runs the subcommand; the exit code is the program's.
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
     let counting = &arguments.counting;
-    let chosen = choose(counting.backend.0, counting.detail())?;
     let output = if arguments.json {
         Output::ToStderr
     } else {
         Output::Inherit
     };
     let job = job(counting, arguments.command.clone(), Input::Inherit, output);
+    let chosen = choose(counting.backend.0, job.detail, &[program(&job)?])?;
     let measurement = measure(&job, &chosen)?.measurement;
     if arguments.json {
         terminal.out(&json::count(&measurement)?);
