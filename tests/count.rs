@@ -124,6 +124,11 @@ fn main() -> ExitCode {
             a_child_that_is_refused_is_an_error_with_a_remedy,
         ),
         case(
+            "the_engine_log_is_written_for_the_engine_only",
+            &[Step],
+            the_engine_log_is_written_for_the_engine_only,
+        ),
+        case(
             "real_reports_match_their_schemas",
             &all,
             real_reports_match_their_schemas,
@@ -541,6 +546,29 @@ fn a_child_that_is_refused_is_an_error_with_a_remedy() {
     let error = stderr(&run);
     assert!(error.contains("is no 64-bit x86 program"), "{error}");
     assert!(error.contains("use `--backend step`"), "{error}");
+}
+
+fn the_engine_log_is_written_for_the_engine_only() {
+    let folder = folder();
+    let log = folder.path().join("log");
+    let log_name = log.to_str().unwrap();
+    let count = |backend| {
+        let all = [
+            "count",
+            "-b",
+            backend,
+            "--engine-log",
+            log_name,
+            "--",
+            "true",
+        ];
+        output(&mut counterfoil(&all))
+    };
+    assert!(count("dbi").status.success());
+    assert!(fs::read_to_string(&log).unwrap().contains("begins at"));
+    let refused = count("step");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("--engine-log is for `--backend dbi`"));
 }
 
 fn without_valgrind_the_engine_counts() {

@@ -49,9 +49,6 @@ pub struct Dbi {
     modules: Modules,
 }
 
-/// The variable that names a file for the engine's log.
-pub const LOG_VARIABLE: &str = "COUNTERFOIL_ENGINE_LOG";
-
 impl Backend for Dbi {
     fn kind(&self) -> BackendKind {
         BackendKind::Dbi
@@ -81,11 +78,11 @@ impl Backend for Dbi {
     }
 
     fn run(&self, launch: &Launch, want: Detail, _scratch: &Path) -> Result<Run, BackendError> {
-        let log = match std::env::var_os(LOG_VARIABLE) {
+        let log = match &launch.engine_log {
             None => Log::default(),
-            Some(path) => Log::to(Path::new(&path)).map_err(|source| BackendError::File {
+            Some(path) => Log::to(path).map_err(|source| BackendError::File {
                 doing: "write the engine's log to",
-                path: path.into(),
+                path: path.clone(),
                 source,
             })?,
         };

@@ -1,10 +1,12 @@
 //! `counterfoil count`: one command, counted now.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::exit::Failure;
 use super::options::Counting;
 use super::terminal::Terminal;
+use crate::model::BackendKind;
 use crate::report::{json, terminal as render};
 use crate::supervise::choose::choose;
 use crate::supervise::{Input, Job, Output, measure, parallel, program};
@@ -24,6 +26,9 @@ pub struct Arguments {
     /// Write the report as JSON to standard output (docs/schema/count.json).
     #[arg(long)]
     json: bool,
+    /// Write what the engine does to this file (docs/engine.md, for its developers).
+    #[arg(long, value_name = "FILE", hide = true)]
+    engine_log: Option<PathBuf>,
     /// The command, best after `--`.
     #[arg(
         required = true,
@@ -42,8 +47,16 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
     } else {
         Output::Inherit
     };
-    let job = job(counting, arguments.command.clone(), Input::Inherit, output);
+    let job = Job {
+        engine_log: arguments.engine_log.clone(),
+        ..job(counting, arguments.command.clone(), Input::Inherit, output)
+    };
     let chosen = choose(counting.backend.0, job.detail, &[program(&job)?])?;
+    if job.engine_log.is_some() && chosen.info.name != BackendKind::Dbi {
+        let name = chosen.info.name;
+        let text = format!("--engine-log is for `--backend dbi`, and `{name}` counts here");
+        return Err(Failure::Usage(text));
+    }
     let measurement = measure(&job, &chosen)?.measurement;
     if arguments.json {
         terminal.out(&json::count(&measurement)?);
@@ -78,6 +91,7 @@ pub(super) fn job(
         runs: counting.repeat,
         detail: counting.detail(),
         project: None,
+        engine_log: None,
         subject: Vec::new(),
         facts: Vec::new(),
     }

@@ -183,6 +183,7 @@ impl Suite {
                 ..offers
             },
             project: Some(project(&self.manifest.folder).to_owned()),
+            engine_log: None,
             subject: case.subject.clone(),
             facts: case
                 .fingerprint

@@ -52,6 +52,8 @@ pub struct Job {
     pub detail: Detail,
     /// Code under this folder is the subject; all other code is environment. Absent: the program is the subject.
     pub project: Option<PathBuf>,
+    /// A file for the log of the backend `dbi`, made anew by each run.
+    pub engine_log: Option<PathBuf>,
     /// More files of the subject.
     pub subject: Vec<PathBuf>,
     /// Commands whose output is a fact of the environment.
@@ -172,6 +174,7 @@ fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch),
         cpu: job.pin.then_some(job.cpu),
         own_session: job.own_session,
         timeout: job.timeout,
+        engine_log: job.engine_log.clone(),
         ..Launch::default()
     };
     Ok((resolved, launch))

@@ -67,6 +67,8 @@ pub struct Launch {
     pub no_rseq: bool,
     /// Reports what a counting engine must know of.
     pub engine: Option<EngineCalls>,
+    /// A file for the log of a counting engine.
+    pub engine_log: Option<PathBuf>,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
 }
