@@ -131,8 +131,8 @@ pub trait Backend: Send + Sync {
     /// The details it can give.
     fn offers(&self) -> Detail;
 
-    /// Why it cannot count `program`, as far as the file tells before it is executed: a clause that names the file. None where it
-    /// can be tried.
+    /// Why it cannot count `program`, as far as the file tells before it is executed: a clause that names the file.
+    /// None where it can be tried.
     fn refuses(&self, _program: &Path) -> Option<String> {
         None
     }

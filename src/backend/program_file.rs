@@ -1,6 +1,7 @@
 //! What the file of a program says before it is executed: for backends that cannot count every program.
 //!
-//! Follows `#!` lines to the file that the kernel will execute in the end. Says nothing of what a program will execute later.
+//! Follows `#!` lines to the file that the kernel will execute in the end. Says nothing of what a program will
+//! execute later.
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -45,8 +45,8 @@ const ORDER: [BackendKind; 5] = [
     BackendKind::Step,
 ];
 
-/// The backend `asked` for, or with none the first that gives `want`, passes its probe and can count each of `programs` as far as
-/// their files tell. Nothing of them is executed: what a backend refuses later is an error.
+/// The backend `asked` for, or with none the first that gives `want`, passes its probe and can count each of
+/// `programs` as far as their files tell. Nothing of them is executed: what a backend refuses later is an error.
 pub fn choose(
     asked: Option<BackendKind>,
     want: Detail,

@@ -97,8 +97,9 @@ pub fn is_handler_entry(stopped: &Stopped) -> io::Result<bool> {
 
 /// Takes the trap flag out of the context that a handler was just given, at its first instruction.
 ///
-/// It is that of our step. The kernel takes it back but where the instruction that the signal came before would set it itself
-/// (`popf`, or data that looks like it: arch/x86/kernel/step.c, `is_setting_trap_flag`). No program has one of its own.
+/// It is that of our step. The kernel takes it back but where the instruction that the signal came before would set
+/// it itself (`popf`, or data that looks like it: arch/x86/kernel/step.c, `is_setting_trap_flag`). No program has one
+/// of its own.
 pub fn hide_our_step(stopped: &Stopped, registers: &user_regs_struct) -> io::Result<()> {
     /// Behind the stack pointer: the return address, 40 bytes of ucontext, 17 registers
     /// (arch/x86/include/uapi/asm/sigcontext.h).
