@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::process::ExitCode;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use common::Need::{Program, Step};
 use common::{
@@ -104,6 +107,26 @@ fn main() -> ExitCode {
             "without_valgrind_the_engine_counts",
             &[Step],
             without_valgrind_the_engine_counts,
+        ),
+        case(
+            "auto_passes_a_32_bit_program_to_the_next_backend",
+            &[Program("as"), Program("ld"), Step],
+            auto_passes_a_32_bit_program_to_the_next_backend,
+        ),
+        case(
+            "auto_passes_a_set_uid_program_to_step",
+            &[Program("gcc"), Step],
+            auto_passes_a_set_uid_program_to_step,
+        ),
+        case(
+            "a_child_that_is_refused_is_an_error_with_a_remedy",
+            &[Program("as"), Program("ld"), Step],
+            a_child_that_is_refused_is_an_error_with_a_remedy,
+        ),
+        case(
+            "the_engine_log_is_written_for_the_engine_only",
+            &[Step],
+            the_engine_log_is_written_for_the_engine_only,
         ),
         case(
             "real_reports_match_their_schemas",
@@ -445,6 +468,107 @@ fn a_valgrind_that_dies_is_no_count() {
         "no count: {}",
         stderr(&run)
     );
+}
+
+/// A program of three instructions that exits with 7 and needs no library.
+fn program_of_32_bits(folder: &Path) -> PathBuf {
+    let code = ".globl _start\n_start: mov $1, %eax\nmov $7, %ebx\nint $0x80\n";
+    let source = write(folder, "short.s", code);
+    let (object, program) = (folder.join("short.o"), folder.join("short"));
+    let made = |command: &mut Command| assert!(command.status().unwrap().success());
+    made(
+        Command::new("as")
+            .args(["--32", "-o"])
+            .args([&object, &source]),
+    );
+    made(
+        Command::new("ld")
+            .args(["-m", "elf_i386", "-o"])
+            .args([&program, &object]),
+    );
+    program
+}
+
+/// Which backend `auto` took for a program, why, and the whole report. None where hardware counters count everything.
+fn auto_for(program: &Path) -> Option<(String, String, serde_json::Value)> {
+    let report = count_json(&["--", program.to_str().unwrap()]);
+    let text = |key| report["backend"][key].as_str().unwrap().to_owned();
+    let (name, why) = (text("name"), text("why"));
+    (name != "perf").then_some((name, why, report))
+}
+
+fn auto_passes_a_32_bit_program_to_the_next_backend() {
+    let folder = folder();
+    let program = program_of_32_bits(folder.path());
+    let script = format!("#!{}\n", program.display());
+    let script = write(folder.path(), "script", &script);
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    for file in [&program, &script] {
+        let Some((name, why, report)) = auto_for(file) else {
+            return;
+        };
+        let refusal = format!(
+            "dbi: not supported: `{}` is no 64-bit x86 program",
+            program.display()
+        );
+        assert_ne!(name, "dbi");
+        assert!(why.contains(&refusal), "{why}");
+        assert_eq!(instructions(&report), 3);
+    }
+}
+
+fn auto_passes_a_set_uid_program_to_step() {
+    let folder = folder();
+    let program = compile(folder.path(), "main.c", "int main(void) { return 0; }", &[]);
+    // Only root can give a file away; a file of our own is the engine's again.
+    let given = std::os::unix::fs::chown(&program, Some(65534), None).is_ok();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let Some((name, why, _)) = auto_for(&program) else {
+        return;
+    };
+    if given {
+        assert_eq!(name, "step");
+        assert!(why.contains("runs as another user (set-uid)"), "{why}");
+    } else {
+        assert_eq!(name, "dbi");
+    }
+}
+
+fn a_child_that_is_refused_is_an_error_with_a_remedy() {
+    let folder = folder();
+    let program = program_of_32_bits(folder.path());
+    let script = format!("echo first; {}; echo last", program.display());
+    let run = output(&mut counterfoil(&[
+        "count", "-b", "dbi", "--", "sh", "-c", &script,
+    ]));
+    assert_eq!(run.status.code(), Some(125));
+    assert_eq!(stdout(&run), "first\n");
+    let error = stderr(&run);
+    assert!(error.contains("is no 64-bit x86 program"), "{error}");
+    assert!(error.contains("use `--backend step`"), "{error}");
+}
+
+fn the_engine_log_is_written_for_the_engine_only() {
+    let folder = folder();
+    let log = folder.path().join("log");
+    let log_name = log.to_str().unwrap();
+    let count = |backend| {
+        let all = [
+            "count",
+            "-b",
+            backend,
+            "--engine-log",
+            log_name,
+            "--",
+            "true",
+        ];
+        output(&mut counterfoil(&all))
+    };
+    assert!(count("dbi").status.success());
+    assert!(fs::read_to_string(&log).unwrap().contains("begins at"));
+    let refused = count("step");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("--engine-log is for `--backend dbi`"));
 }
 
 fn without_valgrind_the_engine_counts() {

@@ -38,6 +38,7 @@ use self::engine::{Engine, Failure};
 use self::log::Log;
 use self::store::Store;
 use super::profile::Modules;
+use super::program_file::ProgramFile;
 use super::{Backend, BackendError, Detail, Ready, Settings, Unavailable, finish, traced};
 use crate::dbi::layout::MAGIC_CALL;
 use crate::model::{BackendKind, Run};
@@ -73,6 +74,12 @@ impl Backend for Dbi {
             functions: true,
             regions: false,
         }
+    }
+
+    fn refuses(&self, program: &Path) -> Option<String> {
+        let file = ProgramFile::executed_for(program)?;
+        let why = support::refused_file(&file)?;
+        Some(format!("`{}` {why}", file.path.display()))
     }
 
     fn probe(&self) -> Result<Ready, Unavailable> {

@@ -13,6 +13,7 @@ pub mod fake;
 pub mod finish;
 pub mod perf;
 pub mod profile;
+pub mod program_file;
 pub mod regions;
 pub mod selftest;
 pub mod step;
@@ -138,6 +139,12 @@ pub trait Backend: Send + Sync {
 
     /// The details it can give.
     fn offers(&self) -> Detail;
+
+    /// Why it cannot count `program`, as far as the file tells before it is executed: a clause that names the file.
+    /// None where it can be tried.
+    fn refuses(&self, _program: &Path) -> Option<String> {
+        None
+    }
 
     /// Tries it for real, by counting something known. May take a moment; callers keep the answer.
     fn probe(&self) -> Result<Ready, Unavailable>;

@@ -1,5 +1,7 @@
 //! `counterfoil compare`: several commands side by side.
 
+use std::path::PathBuf;
+
 use super::count::job;
 use super::exit::{self, Failure};
 use super::options::Counting;
@@ -9,7 +11,7 @@ use crate::compare::sides;
 use crate::report::{json, terminal as render};
 use crate::suite::split_words;
 use crate::supervise::choose::choose;
-use crate::supervise::{Input, Job, Output, measure};
+use crate::supervise::{Input, Job, Output, measure, program};
 
 /// Counts several commands and shows each as a ratio of the first, with the opcodes and functions that differ,
 /// largest difference first.
@@ -44,7 +46,9 @@ pub fn run(
     for command in &arguments.commands {
         jobs.push(one(arguments, command)?);
     }
-    let chosen = choose(arguments.counting.backend.0, jobs[0].detail, settings)?;
+    let programs: Vec<PathBuf> = jobs.iter().map(program).collect::<Result<_, _>>()?;
+    let asked = arguments.counting.backend.0;
+    let chosen = choose(asked, jobs[0].detail, &programs, settings)?;
     let progress = terminal.progress(jobs.len());
     // One after the other: all have the same random bytes, and side by side would choose the same names for files.
     let mut measurements = Vec::new();

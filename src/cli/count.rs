@@ -1,14 +1,16 @@
 //! `counterfoil count`: one command, counted now.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::exit::Failure;
 use super::options::Counting;
 use super::terminal::Terminal;
 use crate::backend::Settings;
+use crate::model::BackendKind;
 use crate::report::{json, terminal as render};
 use crate::supervise::choose::choose;
-use crate::supervise::{Input, Job, Output, measure, parallel};
+use crate::supervise::{Input, Job, Output, measure, parallel, program};
 
 /// Counts the instructions of one command: all its processes and threads, from the first instruction after exec to
 /// exit, the kernel excluded.
@@ -25,6 +27,9 @@ pub struct Arguments {
     /// Write the report as JSON to standard output (docs/schema/count.json).
     #[arg(long)]
     json: bool,
+    /// Write what the engine does to this file (docs/engine.md, for its developers).
+    #[arg(long, value_name = "FILE", hide = true)]
+    engine_log: Option<PathBuf>,
     /// The command, best after `--`.
     #[arg(
         required = true,
@@ -42,13 +47,22 @@ pub fn run(
     terminal: &Terminal,
 ) -> Result<i32, Failure> {
     let counting = &arguments.counting;
-    let chosen = choose(counting.backend.0, counting.detail(), settings)?;
     let output = if arguments.json {
         Output::ToStderr
     } else {
         Output::Inherit
     };
     let job = job(counting, arguments.command.clone(), Input::Inherit, output);
+    let settings = Settings {
+        engine_log: arguments.engine_log.clone(),
+        ..settings.clone()
+    };
+    let chosen = choose(counting.backend.0, job.detail, &[program(&job)?], &settings)?;
+    if settings.engine_log.is_some() && chosen.info.name != BackendKind::Dbi {
+        let name = chosen.info.name;
+        let text = format!("--engine-log is for `--backend dbi`, and `{name}` counts here");
+        return Err(Failure::Usage(text));
+    }
     let measurement = measure(&job, &chosen)?.measurement;
     if arguments.json {
         terminal.out(&json::count(&measurement)?);

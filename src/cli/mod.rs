@@ -13,8 +13,6 @@ pub mod scaffold;
 mod suite;
 mod terminal;
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
 
 use crate::backend::Settings;
@@ -54,16 +52,13 @@ struct Engine {
     /// The cache is in $COUNTERFOIL_CACHE_DIR, else $XDG_CACHE_HOME/counterfoil, else ~/.cache/counterfoil.
     #[arg(long, global = true)]
     no_code_cache: bool,
-    /// Write what the engine does to a file, an event a line, for whoever looks for a mistake in it.
-    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
-    engine_log: Option<PathBuf>,
 }
 
 impl Engine {
     fn settings(&self) -> Settings {
         Settings {
             code_cache: !self.no_code_cache,
-            engine_log: self.engine_log.clone(),
+            ..Settings::default()
         }
     }
 }

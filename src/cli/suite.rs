@@ -118,6 +118,7 @@ impl Suite {
         Ok(choose(
             Some(self.manifest.settings.backend),
             Detail::default(),
+            &[],
             settings,
         )?)
     }

@@ -79,12 +79,9 @@ pub enum Kind {
         /// Where it goes when the condition holds.
         target: u64,
     },
-    /// `loopne`, `loope`, `loop` or `jrcxz`: branches on a register.
+    /// `loopne`, `loope`, `loop` or `jrcxz`: branches on a register. A copy keeps all prefixes: besides 67, which chooses
+    /// ecx, AMD processors take `f2 loope` for `loopne` and `f3 loopne` for `loope`, which no manual says.
     CountBranch {
-        /// 0xe0 to 0xe3, in the order above.
-        opcode: u8,
-        /// Whether a 67 prefix makes it count in ecx.
-        address_size_32: bool,
         /// Where it goes when it branches.
         target: u64,
     },

@@ -287,15 +287,10 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         match planned.inst.kind {
             Kind::Plain => self.plain(planned, last),
             Kind::Branch { condition, target } => self.branch(condition, target, last),
-            Kind::CountBranch {
-                opcode,
-                address_size_32,
-                target,
-            } => {
-                self.count_branch(opcode, address_size_32, target);
-            }
+            Kind::CountBranch { target } => self.count_branch(planned, target),
             Kind::Jump { target } => {
                 self.mark(0);
+                self.separate_from_trap();
                 self.finish(target);
             }
             Kind::Call { target } => self.call(target),
@@ -307,6 +302,14 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
                 self.mark(0);
                 self.out.hot.raw(&UNDEFINED);
             }
+        }
+    }
+
+    /// Behind `int3` and `int1` a handler sees the address of the next instruction. A jump has none in our code, where its
+    /// target would be seen: a `nop` stands for it. The last byte may be another instruction's operand, and nothing is lost.
+    fn separate_from_trap(&mut self) {
+        if matches!(self.out.hot.bytes.last(), Some(0xcc | 0xf1)) {
+            self.out.hot.raw(&[0x90]);
         }
     }
 
@@ -465,14 +468,13 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     /// `loop` and `jrcxz`, which reach 127 bytes: over a jump.
-    fn count_branch(&mut self, opcode: u8, address_size_32: bool, target: u64) {
+    fn count_branch(&mut self, planned: &Planned, target: u64) {
         self.mark(0);
         let n = self.plan.insts.len() as u16;
         let (taken, taken_linked) = self.destination(target);
-        if address_size_32 {
-            self.out.hot.raw(&[0x67]);
-        }
-        self.out.hot.raw(&[opcode, 0]);
+        let bytes = self.plan.bytes_of(planned);
+        self.out.hot.raw(&bytes[..bytes.len() - 1]);
+        self.out.hot.raw(&[0]);
         let over = self.out.hot.bytes.len();
         let taken_index = self.out.exits.len();
         self.exit(target, 0, None, n, ExitKind::Link, taken_linked);

@@ -109,22 +109,33 @@ impl Decoder {
                 .as_ref()
                 .and_then(|instructions| instructions.first())
                 .and_then(|one| Some((one.len(), one.mnemonic()?)))
-                .map_or(bad, |(len, text)| named(len, text)),
+                .map_or(bad, |(len, text)| named(&window[..len], text)),
         )
     }
 }
 
-/// Takes the prefixes off a mnemonic.
-fn named(len: usize, text: &str) -> Instruction {
+/// Takes the prefixes off the mnemonic of the instruction that `bytes` are.
+fn named(bytes: &[u8], text: &str) -> Instruction {
     let words = || text.split_ascii_whitespace();
     let opcode = words().find(|word| !PREFIXES.contains(word));
-    let repeated = words().any(|word| word.starts_with("rep"));
+    let repeated = words().any(|word| word.starts_with("rep")) || repeats_by_f2(bytes);
     let mnemonic = opcode.or_else(|| words().last()).unwrap_or(BAD);
     Instruction {
-        len,
+        len: bytes.len(),
         mnemonic: mnemonic.to_owned(),
         rep_string: repeated && is_string(mnemonic),
     }
+}
+
+/// Whether bytes are a string instruction that does not compare under an f2 prefix: it repeats as under f3 (AMD64 manual volume 3,
+/// section 1.2.6), and capstone does not say so.
+fn repeats_by_f2(bytes: &[u8]) -> bool {
+    let Some((opcode, prefixes)) = bytes.split_last() else {
+        return false;
+    };
+    let string = matches!(opcode, 0x6c..=0x6f | 0xa4 | 0xa5 | 0xaa..=0xad);
+    let prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf2 | 0xf3);
+    string && prefixes.contains(&0xf2) && prefixes.iter().all(prefix)
 }
 
 /// Whether a mnemonic is a stem of [`STRING_STEMS`] with its size letter. (`movsd` is also an SSE move, and
@@ -157,8 +168,10 @@ mod tests {
 
     #[test]
     fn prefixes_are_no_part_of_the_opcode() {
-        let cases: [(&[u8], Instruction); 9] = [
+        let cases: [(&[u8], Instruction); 11] = [
             (&[0xf3, 0xa4], instruction(2, "movsb", true)),
+            (&[0xf2, 0xa5], instruction(2, "movsd", true)),
+            (&[0xf2, 0x48, 0xab], instruction(3, "stosq", true)),
             (&[0xf3, 0x48, 0xab], instruction(3, "stosq", true)),
             (&[0xf2, 0xae], instruction(2, "scasb", true)),
             (&[0xf3, 0xa6], instruction(2, "cmpsb", true)),

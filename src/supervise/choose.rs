@@ -1,7 +1,9 @@
 //! Which backend counts: the one asked for, or the best that works here.
 
+use std::path::PathBuf;
+
 use super::cancel::{self, Cancelled};
-use crate::backend::{Backend, BackendError, Detail, Settings, Unavailable, all};
+use crate::backend::{Backend, BackendError, Detail, Ready, Settings, Unavailable, all};
 use crate::model::{BackendInfo, BackendKind};
 
 /// A backend that was probed and counts, and what to report of it.
@@ -43,15 +45,17 @@ const ORDER: [BackendKind; 5] = [
     BackendKind::Step,
 ];
 
-/// The backend `asked` for, or with none the first that gives `want` and passes its probe.
+/// The backend `asked` for, or with none the first that gives `want`, passes its probe and can count each of
+/// `programs` as far as their files tell. Nothing of them is executed: what a backend refuses later is an error.
 pub fn choose(
     asked: Option<BackendKind>,
     want: Detail,
+    programs: &[PathBuf],
     settings: &Settings,
 ) -> Result<Chosen, ChooseError> {
     let chosen = match asked {
         Some(kind) => take(kind, want, settings).map_err(ChooseError::from),
-        None => choose_best(want, settings),
+        None => choose_best(want, programs, settings),
     };
     // A probe that a signal cut short says nothing about its backend.
     cancel::check()?;
@@ -89,7 +93,11 @@ fn refuse_missing_detail(
     }
 }
 
-fn choose_best(want: Detail, settings: &Settings) -> Result<Chosen, ChooseError> {
+fn choose_best(
+    want: Detail,
+    programs: &[PathBuf],
+    settings: &Settings,
+) -> Result<Chosen, ChooseError> {
     let mut passed = Vec::new();
     let mut tried = Vec::new();
     for kind in ORDER {
@@ -101,7 +109,7 @@ fn choose_best(want: Detail, settings: &Settings) -> Result<Chosen, ChooseError>
             ));
             continue;
         }
-        match backend.probe() {
+        match probe(backend.as_ref(), programs) {
             Ok(ready) => {
                 let why = explain(kind, &passed);
                 let info = BackendInfo {
@@ -118,6 +126,17 @@ fn choose_best(want: Detail, settings: &Settings) -> Result<Chosen, ChooseError>
         }
     }
     Err(ChooseError::None(tried))
+}
+
+/// Tries a backend unless it refuses one of the programs.
+fn probe(backend: &dyn Backend, programs: &[PathBuf]) -> Result<Ready, Unavailable> {
+    match programs.iter().find_map(|program| backend.refuses(program)) {
+        Some(why) => Err(Unavailable {
+            reason: format!("not supported: {why}"),
+            remedy: "use another backend".to_owned(),
+        }),
+        None => backend.probe(),
+    }
 }
 
 fn lacking(offers: Detail, want: Detail) -> &'static str {

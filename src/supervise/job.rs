@@ -130,6 +130,13 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
     })
 }
 
+/// The file that a job's command will execute, from the root folder on.
+pub fn program(job: &Job) -> Result<PathBuf, JobError> {
+    let cwd = working_folder(job)?;
+    let path = Surroundings::of(job).path();
+    Ok(cwd.join(resolve(&job.command, &path, &cwd)?.program))
+}
+
 fn working_folder(job: &Job) -> Result<PathBuf, JobError> {
     let ours = std::env::current_dir().map_err(stream("find the current folder".to_owned()))?;
     Ok(job
@@ -152,8 +159,7 @@ fn input_name(input: &Input) -> String {
 /// The launch that all runs share; only the streams differ.
 fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch), JobError> {
     let env = Surroundings::of(job);
-    let path = env.value("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-    let resolved = resolve(&job.command, &path, cwd)?;
+    let resolved = resolve(&job.command, &env.path(), cwd)?;
     let env = env.for_program(&resolved, cwd, layout(chosen));
     let launch = Launch {
         program: resolved.program.clone(),
@@ -205,6 +211,11 @@ impl Surroundings {
                 .map(|(name, value)| assignment(name, value))
                 .collect(),
         }
+    }
+
+    /// Where the program is looked for.
+    fn path(&self) -> OsString {
+        self.value("PATH").unwrap_or_else(|| DEFAULT_PATH.into())
     }
 
     fn value(&self, name: &str) -> Option<OsString> {

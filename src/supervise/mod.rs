@@ -17,6 +17,6 @@ pub mod parallel;
 mod scratch;
 
 pub use input::Input;
-pub use job::{Job, JobError, Measured, measure};
+pub use job::{Job, JobError, Measured, measure, program};
 pub use output::{Output, Written};
 pub use scratch::{Scratch, ScratchError, sweep};

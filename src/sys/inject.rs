@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-use super::ptrace::{CALL_STOP, Pace, Stopped, stops_the_group};
+use super::ptrace::{CALL_STOP, Pace, Stopped, set_registers, stops_the_group};
 
 /// The instruction `syscall` (Intel SDM volume 2).
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -76,14 +76,14 @@ pub fn copy(original: &Stopped) -> io::Result<Copy> {
         calling.r10,
         calling.r8,
     ) = (0, 0, 0, 0, 0);
-    ptrace::setregs(original.tid(), calling)?;
+    set_registers(original.tid(), calling)?;
     let born = run_clone(original.tid());
-    ptrace::setregs(original.tid(), registers)?;
+    set_registers(original.tid(), registers)?;
     let pid = born?;
     if !libc::WIFSTOPPED(wait(pid)?) {
         return Err(io::Error::other("the copy was killed"));
     }
-    ptrace::setregs(pid, registers)?;
+    set_registers(pid, registers)?;
     Ok(Copy {
         stopped: Stopped::from_wait(pid),
     })
@@ -172,7 +172,7 @@ impl<'a> Calls<'a> {
             ..self.registers
         };
         let tid = self.thread.tid();
-        ptrace::setregs(tid, calling)?;
+        set_registers(tid, calling)?;
         let behind = self.at + SYSCALL.len() as u64;
         let mut entered = false;
         // From stop to stop of system calls, not by single steps: the SIGTRAP of a step that the program holds back or
@@ -185,7 +185,7 @@ impl<'a> Calls<'a> {
             let now = ptrace::getregs(tid)?;
             if now.rip != behind {
                 // The call that it was stopped in has returned, into rax.
-                ptrace::setregs(tid, calling)?;
+                set_registers(tid, calling)?;
             } else if !entered {
                 entered = true;
             } else {
@@ -234,7 +234,7 @@ impl<'a> Calls<'a> {
             ..self.registers
         };
         let tid = self.thread.tid();
-        ptrace::setregs(tid, registers)?;
+        set_registers(tid, registers)?;
         self.thread.set_signal_mask(self.mask)?;
         match self.owed {
             Owed::Nothing => Ok(()),

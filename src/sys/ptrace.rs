@@ -45,6 +45,30 @@ pub fn seize(pid: Pid, kill_with_us: bool) -> nix::Result<()> {
     ptrace::seize(pid, OPTIONS | kill)
 }
 
+/// Replaces the general registers of a stopped thread, all but ds, es, fs and gs. A program may have selectors in those that
+/// the processor takes and ptrace does not (1 and 2, which mean nothing at all: arch/x86/kernel/ptrace.c,
+/// `invalid_selector`), and we never change them.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn set_registers(tid: Pid, mut registers: libc::user_regs_struct) -> nix::Result<()> {
+    /// linux/elf.h
+    const NT_PRSTATUS: usize = 1;
+    let part = libc::iovec {
+        iov_base: (&raw mut registers).cast(),
+        iov_len: std::mem::offset_of!(libc::user_regs_struct, ds),
+    };
+    // SAFETY: the kernel reads `iov_len` bytes from `iov_base`, which is a live local of more bytes, and the thread's
+    // registers may have any value.
+    let answer = unsafe {
+        libc::ptrace(
+            libc::PTRACE_SETREGSET as _,
+            tid.as_raw(),
+            NT_PRSTATUS as *mut libc::c_void,
+            &raw const part,
+        )
+    };
+    Errno::result(answer).map(drop)
+}
+
 /// A traced thread in a ptrace stop: its registers and memory hold still.
 #[derive(Debug)]
 pub struct Stopped {
@@ -173,10 +197,10 @@ impl Stopped {
         ptrace::getregs(self.tid)
     }
 
-    /// Replaces its general registers.
+    /// Replaces its general registers; see [`set_registers`].
     #[cfg(target_arch = "x86_64")]
     pub fn set_registers(&self, registers: libc::user_regs_struct) -> nix::Result<()> {
-        ptrace::setregs(self.tid, registers)
+        set_registers(self.tid, registers)
     }
 
     /// Reads its memory; the number of bytes read, fewer than asked for where the mapping ends.

@@ -60,7 +60,11 @@ pub fn case(name: &'static str, needs: &[Need], body: fn()) -> Trial {
             Ok(())
         });
     }
-    let reason = missing.join(", ");
+    skipped(name, missing.join(", "))
+}
+
+/// A test that cannot run here, and why.
+pub fn skipped(name: &str, reason: String) -> Trial {
     if std::env::var_os("COUNTERFOIL_NO_SKIPS").is_some_and(|value| value == "1") {
         return Trial::test(name, move || {
             Err(format!("cannot run here: {reason}").into())

@@ -2,14 +2,14 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::libc::{self, user_regs_struct};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use crate::backend::program_file::{Format, ProgramFile};
 use crate::sys::{Pid, image};
 
 /// Something that programs do and the engine cannot follow.
@@ -24,27 +24,19 @@ pub struct Unsupported {
     pub why: &'static str,
 }
 
-/// Why a file cannot be counted when it is executed; none where it can, or is no file that is executed itself.
-pub fn refused_file(path: &Path) -> Option<&'static str> {
-    let mut head = [0; 20];
-    let mut file = fs::File::open(path).ok()?;
-    file.read_exact(&mut head).ok()?;
-    if head[..4] != *b"\x7fELF" {
-        return None;
+/// Why a file cannot be counted when it is executed; none where it can.
+pub fn refused_file(file: &ProgramFile) -> Option<&'static str> {
+    match file.format {
+        Format::Other => None,
+        Format::X86 | Format::Foreign => Some("is no 64-bit x86 program"),
+        Format::X86_64 => file.other_user.then_some("runs as another user (set-uid)"),
     }
-    const X86_64: u8 = 62;
-    if head[4] != 2 || head[18] != X86_64 {
-        return Some("is no 64-bit x86 program");
-    }
-    let metadata = file.metadata().ok()?;
-    let ours = nix::unistd::geteuid().as_raw();
-    let other_user = metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != ours;
-    other_user.then_some("runs as another user (set-uid)")
 }
 
 /// Why the program that a process has just executed cannot be counted.
 pub fn refused_program(pid: Pid) -> Option<&'static str> {
-    refused_file(Path::new(&format!("/proc/{pid}/exe")))
+    let file = ProgramFile::executed_for(Path::new(&format!("/proc/{pid}/exe")))?;
+    refused_file(&file)
 }
 
 /// The program a process runs, for messages.

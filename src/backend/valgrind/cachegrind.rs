@@ -24,6 +24,10 @@ impl Backend for Cachegrind {
         Detail::default()
     }
 
+    fn refuses(&self, program: &Path) -> Option<String> {
+        super::refuses(Tool::Cachegrind, program)
+    }
+
     fn probe(&self) -> Result<Ready, Unavailable> {
         probe(self, 0)
     }

@@ -40,6 +40,10 @@ impl Backend for Callgrind {
         }
     }
 
+    fn refuses(&self, program: &Path) -> Option<String> {
+        super::refuses(Tool::Callgrind, program)
+    }
+
     fn probe(&self) -> Result<Ready, Unavailable> {
         probe(self, super::LAST_BLOCK)
     }

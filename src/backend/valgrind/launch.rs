@@ -69,6 +69,20 @@ pub struct Valgrind {
     pub version: String,
 }
 
+/// Whether Valgrind has a tool for 32-bit programs, too: a file beside those of this machine, which may be built without it.
+pub fn has_32_bit(tool: Tool) -> bool {
+    let Ok(valgrind) = Valgrind::find() else {
+        return false;
+    };
+    // Valgrind looks in VALGRIND_LIB, and else in the libexec folder that it was built for.
+    let prefix = valgrind.launcher.parent().and_then(Path::parent);
+    let built = ["libexec/valgrind", "lib/valgrind"].map(|folder| Some(prefix?.join(folder)));
+    let given = std::env::var_os("VALGRIND_LIB").map(PathBuf::from);
+    let name = format!("{}-x86-linux", tool.name());
+    let mut folders = built.into_iter().chain([given]).flatten();
+    folders.any(|folder| is_program(&folder.join(&name)))
+}
+
 impl Valgrind {
     /// The one on `PATH`.
     pub fn find() -> Result<Valgrind, Unavailable> {

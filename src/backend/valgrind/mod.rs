@@ -41,6 +41,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use self::family::Member;
+use super::program_file::{Format, ProgramFile};
 use super::selftest::{self, Machine};
 use super::{Backend, BackendError, Detail, Ready, Unavailable};
 use crate::model::ProcessCount;
@@ -50,6 +51,8 @@ pub use cachegrind::Cachegrind;
 pub use callgrind::Callgrind;
 pub use format::FormatError;
 pub use launch::Valgrind;
+
+use self::launch::Tool;
 
 /// An error when more is wanted than the backend has.
 fn check_offer(backend: &dyn Backend, want: Detail) -> Result<(), BackendError> {
@@ -66,6 +69,23 @@ fn check_offer(backend: &dyn Backend, want: Detail) -> Result<(), BackendError> 
             remedy: "use the backend `callgrind` or `step`",
         }),
         None => Ok(()),
+    }
+}
+
+/// Why Valgrind would not start a program.
+fn refuses(tool: Tool, program: &Path) -> Option<String> {
+    let file = ProgramFile::executed_for(program)?;
+    let path = file.path.display();
+    match file.format {
+        // coregrind/m_ume/main.c, `VG_(check_executable)`: whoever's the file is.
+        _ if file.sets_ids => Some(format!("`{path}` runs as its own user or group (set-uid)")),
+        Format::X86 if cfg!(target_arch = "x86_64") && !launch::has_32_bit(tool) => Some(format!(
+            "`{path}` is a 32-bit program, which this Valgrind was built without"
+        )),
+        Format::Foreign if cfg!(target_arch = "x86_64") => {
+            Some(format!("`{path}` is no program of this machine"))
+        }
+        _ => None,
     }
 }
 

@@ -90,13 +90,11 @@ fn every_condition_is_the_nibble_of_its_opcode() {
 #[test]
 fn knows_branches_on_a_register() {
     for opcode in 0xe0..=0xe3 {
-        let of = |address_size_32, len| Kind::CountBranch {
-            opcode,
-            address_size_32,
+        let of = |len| Kind::CountBranch {
             target: after(len, 5),
         };
-        assert_eq!(kind(&[opcode, 5]), of(false, 2));
-        assert_eq!(kind(&[0x67, opcode, 5]), of(true, 3));
+        assert_eq!(kind(&[opcode, 5]), of(2));
+        assert_eq!(kind(&[0x67, opcode, 5]), of(3));
     }
     assert_eq!(one(&[0xe1, 0]).reads, Flags::ZF);
     assert_eq!(one(&[0xe3, 0]).reads, Flags::NONE);

@@ -246,11 +246,7 @@ impl Entry {
             },
             5 => Kind::JumpTo,
             6 => Kind::CallTo,
-            7 => Kind::CountBranch {
-                opcode,
-                address_size_32: false,
-                target,
-            },
+            7 => Kind::CountBranch { target },
             _ => Kind::SystemCall,
         }
     }

@@ -59,7 +59,7 @@ fn kind(instruction: &Instruction, prefixes: &Prefixes) -> Kind {
     if let Some(refusal) = refusal(instruction, prefixes) {
         return Kind::Refused(refusal);
     }
-    let transfer = transfer(instruction, prefixes);
+    let transfer = transfer(instruction);
     if transfer != Kind::Plain && prefixes.operand_size && !prefixes.wide() {
         return Kind::Refused(Refusal::BranchSize);
     }
@@ -70,23 +70,17 @@ fn kind(instruction: &Instruction, prefixes: &Prefixes) -> Kind {
 }
 
 /// Which near transfer of control an instruction is; `Plain` when it is none.
-fn transfer(instruction: &Instruction, prefixes: &Prefixes) -> Kind {
+fn transfer(instruction: &Instruction) -> Kind {
     let target = instruction.near_branch_target();
     if instruction.is_jcc_short_or_near() {
         // iced-x86 has the conditions in the order of the opcodes, after its `None`.
         let condition = instruction.condition_code() as u8 - 1;
         return Kind::Branch { condition, target };
     }
-    let count = |opcode| Kind::CountBranch {
-        opcode,
-        address_size_32: prefixes.address_size,
-        target,
-    };
     match instruction.mnemonic() {
-        Mnemonic::Loopne => count(0xe0),
-        Mnemonic::Loope => count(0xe1),
-        Mnemonic::Loop => count(0xe2),
-        Mnemonic::Jrcxz | Mnemonic::Jecxz => count(0xe3),
+        Mnemonic::Loopne | Mnemonic::Loope | Mnemonic::Loop | Mnemonic::Jrcxz | Mnemonic::Jecxz => {
+            Kind::CountBranch { target }
+        }
         Mnemonic::Jmp if instruction.is_jmp_near_indirect() => Kind::JumpTo,
         Mnemonic::Jmp => Kind::Jump { target },
         Mnemonic::Call if instruction.is_call_near_indirect() => Kind::CallTo,

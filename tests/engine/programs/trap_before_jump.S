@@ -1,0 +1,38 @@
+// A handler of `int3` and `int1` sees the address behind them, also where a jump stands there.
+// prints: traps
+// build static: gcc -nostdlib -static
+#include "check.inc"
+.globl _start
+_start:	mov	$13, %eax		// rt_sigaction(SIGTRAP)
+	mov	$5, %edi
+	lea	action(%rip), %rsi
+	xor	%edx, %edx
+	mov	$8, %r10d
+	syscall
+	xor	%r12d, %r12d
+	int3
+1:	jmp	2f
+	FAIL
+2:	lea	1b(%rip), %rax
+	CHECK_EQ(%rax, %r12)
+	.byte	0xf1			// int1
+3:	jmp	4f
+	FAIL
+4:	lea	3b(%rip), %rax
+	CHECK_EQ(%rax, %r12)
+	int3
+5:	mov	%r12, %r13
+	lea	5b(%rip), %rax
+	CHECK_EQ(%rax, %r13)
+	FINISH	"traps"
+
+handler:
+	mov	168(%rdx), %rax		// The context's rip becomes its r12.
+	mov	%rax, 72(%rdx)
+	ret
+restorer:
+	mov	$15, %eax		// rt_sigreturn
+	syscall
+
+.data
+action:	.quad	handler, 0x04000004, restorer, 0	// SA_RESTORER | SA_SIGINFO
