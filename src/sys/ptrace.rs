@@ -203,6 +203,26 @@ impl Stopped {
         set_registers(self.tid, registers)
     }
 
+    /// Takes the trap flag out of the context that a signal handler was just given, at the handler's first instruction.
+    ///
+    /// It is that of the step by which we got there. The kernel takes it back but where the instruction that the signal
+    /// came before would set it itself (`popf`, or data that looks like it: arch/x86/kernel/step.c,
+    /// `is_setting_trap_flag`). For programs that have none of their own.
+    #[cfg(target_arch = "x86_64")]
+    pub fn hide_step_from_handler(&self) -> nix::Result<()> {
+        /// Behind the stack pointer: the return address, 40 bytes of ucontext, 17 registers
+        /// (arch/x86/include/uapi/asm/sigcontext.h).
+        const FLAGS_IN_FRAME: u64 = 8 + 40 + 8 * 17;
+        /// Bit 8 of the flags is bit 0 of their second byte.
+        const TRAP: u8 = 1;
+        let place = self.registers()?.rsp + FLAGS_IN_FRAME + 1;
+        let mut flags = [0];
+        if self.read(place, &mut flags).unwrap_or(0) == 1 && flags[0] & TRAP != 0 {
+            self.write(place, &[flags[0] & !TRAP])?;
+        }
+        Ok(())
+    }
+
     /// Reads its memory; the number of bytes read, fewer than asked for where the mapping ends.
     pub fn read(&self, address: u64, into: &mut [u8]) -> nix::Result<usize> {
         let remote = [RemoteIoVec {

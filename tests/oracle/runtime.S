@@ -198,7 +198,7 @@ runtime_stack:
 .balign 64
 action:	.quad	handler, 0x0c000004, restorer, 0	// SA_ONSTACK | SA_RESTORER | SA_SIGINFO
 alternate:
-	.quad	alternate_stack, 0, 0x10000
+	.quad	alternate_stack, 0x80000000, 0x10000	// SS_AUTODISARM: wherever the stack pointer happens to be.
 skips:	.incbin "skips"
 	.zero	CODE_BYTES - (. - skips)
 

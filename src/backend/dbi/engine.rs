@@ -710,7 +710,7 @@ impl Watcher for Engine {
             && signal == libc::SIGTRAP
             && signals::is_handler_entry(stopped)?
         {
-            signals::hide_our_step(stopped, &registers)?;
+            stopped.hide_step_from_handler()?;
             self.redirect(process, stopped, registers)?;
             return Ok(nothing);
         }

@@ -97,25 +97,6 @@ pub fn is_handler_entry(stopped: &Stopped) -> io::Result<bool> {
     Ok(stopped.signal_code()? == libc::SIGTRAP)
 }
 
-/// Takes the trap flag out of the context that a handler was just given, at its first instruction.
-///
-/// It is that of our step. The kernel takes it back but where the instruction that the signal came before would set
-/// it itself (`popf`, or data that looks like it: arch/x86/kernel/step.c, `is_setting_trap_flag`). No program has one
-/// of its own.
-pub fn hide_our_step(stopped: &Stopped, registers: &user_regs_struct) -> io::Result<()> {
-    /// Behind the stack pointer: the return address, 40 bytes of ucontext, 17 registers
-    /// (arch/x86/include/uapi/asm/sigcontext.h).
-    const FLAGS_IN_FRAME: u64 = 8 + 40 + 8 * 17;
-    /// Bit 8 of the flags is bit 0 of their second byte.
-    const TRAP: u8 = 1;
-    let place = registers.rsp + FLAGS_IN_FRAME + 1;
-    let mut flags = [0];
-    if stopped.read(place, &mut flags).unwrap_or(0) == 1 && flags[0] & TRAP != 0 {
-        stopped.write(place, &[flags[0] & !TRAP])?;
-    }
-    Ok(())
-}
-
 /// Whether a trap was raised by the program's own trap flag (asm-generic/siginfo.h, TRAP_TRACE): ours are expected.
 pub fn is_own_step(stopped: &Stopped) -> io::Result<bool> {
     Ok(stopped.signal_code()? == libc::TRAP_TRACE)

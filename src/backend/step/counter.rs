@@ -578,7 +578,8 @@ impl Watcher for Counter {
         thread.stands = Some(address);
         let pending = thread.pending.take();
         match (trap, pending) {
-            (Trap::Handler, _) | (Trap::SystemCall, None) => Ok(()),
+            (Trap::Handler, _) => Ok(stopped.hide_step_from_handler()?),
+            (Trap::SystemCall, None) => Ok(()),
             (Trap::Instruction, None) => {
                 self.unseen = self.unseen.saturating_add(1);
                 Ok(())

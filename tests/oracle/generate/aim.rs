@@ -263,7 +263,7 @@ fn pointers(instruction: &Instruction) -> &'static [u64] {
     use Code::*;
     match instruction.code() {
         Fnstenv_m14byte | Fnsave_m94byte => &[6, 8, 10],
-        Fnstenv_m28byte | Fnsave_m108byte => &[12, 16, 20],
+        Fnstenv_m28byte | Fnsave_m108byte => &[12, 16, 20, 24],
         Fxsave_m512byte | Fxsave64_m512byte => &[4, 8, 12, 16, 20],
         _ => &[],
     }
