@@ -21,14 +21,18 @@ use crate::sys::waiting;
 
 /// How to translate: where no regions are wanted, markers are code like any other.
 pub(super) fn manner(regions: bool, budget: usize) -> Manner {
-    let (marker, request): (fn(&[u8]) -> bool, fn(&[u8]) -> Option<u8>) = match regions {
-        true => (|code| in_marker(Machine::X86_64, code), request_length),
-        false => (|_| false, |_| None),
-    };
-    Manner {
-        marker,
-        request,
-        budget,
+    if regions {
+        Manner {
+            marker: |code| in_marker(Machine::X86_64, code),
+            request: request_length,
+            budget,
+        }
+    } else {
+        Manner {
+            marker: |_| false,
+            request: |_| None,
+            budget,
+        }
     }
 }
 
