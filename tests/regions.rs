@@ -533,6 +533,25 @@ fn threads_that_mark_at_the_same_time_lose_no_mark_and_count_nothing_twice() {
 }
 
 #[test]
+fn code_that_is_kept_from_run_to_run_knows_whether_its_markers_count() {
+    let source = format!(
+        "#include <counterfoil.h>\nint main(void) {{ for (int i = 0; i < 5; i++) {{
+           COUNTERFOIL_REGION_BEGIN(\"a\"); {BURN}; COUNTERFOIL_REGION_END(\"a\"); }} return 0; }}"
+    );
+    let program = compile("prog.c", &source, &["-O1"]);
+    let whole = |backend: &dyn Backend| {
+        let run = backend.run(&program.launch(), Detail::default(), program.folder.path());
+        run.unwrap().instructions
+    };
+    let all = whole(&Step::default());
+    for _ in 0..3 {
+        let run = program.by(&Dbi::default());
+        assert_eq!(regions(&run), [("a", 5, 1005)]);
+        assert_eq!(whole(&Dbi::default()), all);
+    }
+}
+
+#[test]
 fn markers_count_like_other_code_where_no_regions_are_wanted() {
     let source = "#include <counterfoil.h>\n#include <valgrind/callgrind.h>
         int main(void) { for (int i = 0; i < 10; i++) { COUNTERFOIL_REGION_BEGIN(\"a\"); COUNTERFOIL_REGION_END(\"a\");

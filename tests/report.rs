@@ -40,6 +40,7 @@ fn pinned() -> Pinning {
         Environment,
         StackLayout,
         AtRandom,
+        Vdso,
         HashSeeds,
         Locale,
         TimeZone,

@@ -296,7 +296,8 @@ fn leaves_interruption_to_the_program() {
         terminal.type_in("\x03");
         terminal.wait_for("caught");
         terminal.wait_for("instructions");
-        assert_eq!(terminal.end(), Some(7), "{backend}");
+        let (code, rest) = terminal.end();
+        assert_eq!(code, Some(7), "{backend}: {rest}");
     }
 }
 
@@ -456,7 +457,8 @@ fn stops_and_goes_on_with_job_control() {
         terminal.wait_for("instructions");
         terminal.wait_for("prompt: ");
         terminal.type_in("exit 3\n");
-        assert_eq!(terminal.end(), Some(3), "{backend}");
+        let (code, rest) = terminal.end();
+        assert_eq!(code, Some(3), "{backend}: {rest}");
     }
 }
 
@@ -527,7 +529,14 @@ impl Terminal {
         assert!(!self.text.contains(words), "`{words}` in: {}", self.text);
     }
 
-    fn end(mut self) -> Option<i32> {
-        self.script.wait().unwrap().code()
+    /// The exit code of the command, and what was shown to the end.
+    fn end(mut self) -> (Option<i32>, String) {
+        let code = self.script.wait().unwrap().code();
+        self.text.extend(
+            self.shown
+                .iter()
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+        );
+        (code, self.text)
     }
 }

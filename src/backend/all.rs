@@ -1,14 +1,18 @@
 //! Every backend by name.
 
-use super::Backend;
+use super::{Backend, Settings};
 use crate::model::BackendKind;
 
 /// The backend of this kind, not yet probed.
-pub fn open(kind: BackendKind) -> Box<dyn Backend> {
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(unused_variables, reason = "there is no engine")
+)]
+pub fn open(kind: BackendKind, settings: &Settings) -> Box<dyn Backend> {
     match kind {
         BackendKind::Perf => Box::new(super::perf::Perf::default()),
         #[cfg(target_arch = "x86_64")]
-        BackendKind::Dbi => Box::new(super::dbi::Dbi::default()),
+        BackendKind::Dbi => Box::new(super::dbi::Dbi::new(settings.clone())),
         #[cfg(not(target_arch = "x86_64"))]
         BackendKind::Dbi => Box::new(super::absent::Absent {
             kind,

@@ -14,6 +14,7 @@
 //! | `state` | from a place in translated code to the program's own state |
 //! | `signals` | what becomes of a signal |
 //! | `tally` | what the counters add up to |
+//! | `store` | translated code kept from run to run |
 //! | `support` | what is refused, and what is shown instead of what is |
 
 mod code;
@@ -27,6 +28,7 @@ mod setup;
 mod signals;
 mod space;
 mod state;
+mod store;
 mod support;
 mod tally;
 
@@ -34,8 +36,9 @@ use std::path::Path;
 
 use self::engine::{Engine, Failure};
 use self::log::Log;
+use self::store::Store;
 use super::profile::Modules;
-use super::{Backend, BackendError, Detail, Ready, Unavailable, finish, traced};
+use super::{Backend, BackendError, Detail, Ready, Settings, Unavailable, finish, traced};
 use crate::dbi::layout::MAGIC_CALL;
 use crate::model::{BackendKind, Run};
 use crate::sys::seccomp::EngineCalls;
@@ -46,10 +49,18 @@ use crate::sys::tree;
 #[derive(Debug, Default)]
 pub struct Dbi {
     modules: Modules,
+    settings: Settings,
 }
 
-/// The variable that names a file for the engine's log.
-pub const LOG_VARIABLE: &str = "COUNTERFOIL_ENGINE_LOG";
+impl Dbi {
+    /// The backend, set so.
+    pub fn new(settings: Settings) -> Dbi {
+        Dbi {
+            settings,
+            ..Dbi::default()
+        }
+    }
+}
 
 impl Backend for Dbi {
     fn kind(&self) -> BackendKind {
@@ -74,15 +85,18 @@ impl Backend for Dbi {
     }
 
     fn run(&self, launch: &Launch, want: Detail, _scratch: &Path) -> Result<Run, BackendError> {
-        let log = match std::env::var_os(LOG_VARIABLE) {
+        let log = match &self.settings.engine_log {
             None => Log::default(),
-            Some(path) => Log::to(Path::new(&path)).map_err(|source| BackendError::File {
+            Some(path) => Log::to(path).map_err(|source| BackendError::File {
                 doing: "write the engine's log to",
-                path: path.into(),
+                path: path.clone(),
                 source,
             })?,
         };
-        let mut engine = Engine::new(want, log)?;
+        // Where addresses differ from run to run, nothing kept would ever fit.
+        let keeps = self.settings.code_cache && launch.fixed_addresses;
+        let store = keeps.then(Store::open).flatten();
+        let mut engine = Engine::new(want, log, store)?;
         let launch = Launch {
             no_rseq: true,
             engine: Some(EngineCalls { magic: MAGIC_CALL }),

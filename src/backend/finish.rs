@@ -38,6 +38,10 @@ pub fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
         };
         settle(&mut pinning, Pin::AtRandom, &finished.fixed_random, why);
     }
+    if launch.no_vdso {
+        let why = "programs get the kernel's own code";
+        settle(&mut pinning, Pin::Vdso, &finished.hidden_vdso, why);
+    }
     if launch.random_seed.is_some() {
         let why = "getrandom(2) is not answered";
         settle(
@@ -148,6 +152,7 @@ mod tests {
             traced,
             fixed_addresses: Ok(()),
             fixed_random: fixed,
+            hidden_vdso: Ok(()),
             answered_random: Ok(()),
         }
     }

@@ -22,7 +22,7 @@ pub mod step;
 mod traced;
 pub mod valgrind;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::model::{BackendKind, CountOverflow, Run};
 use crate::sys::spawn::Launch;
@@ -46,6 +46,15 @@ impl Detail {
             && (!self.functions || offer.functions)
             && (!self.regions || offer.regions)
     }
+}
+
+/// How the counting engine works; other backends have no use for it. No count depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Whether translated code is kept from run to run.
+    pub code_cache: bool,
+    /// Where to write what the engine does.
+    pub engine_log: Option<PathBuf>,
 }
 
 /// A backend that was tried and counts.
@@ -135,8 +144,13 @@ pub trait Backend: Send + Sync {
     /// Tries it for real, by counting something known. May take a moment; callers keep the answer.
     fn probe(&self) -> Result<Ready, Unavailable>;
 
+    /// Whether runs need a folder for files of the backend's own.
+    fn needs_folder(&self) -> bool {
+        false
+    }
+
     /// Runs `launch` to its end and counts it: retired user-mode instructions of all its processes and threads,
     /// from the first instruction after exec to exit, the kernel excluded. The run's caveats name every
-    /// deviation. `scratch` is an empty folder for files of the backend's own, removed by the caller.
+    /// deviation. `scratch` is an empty folder, removed by the caller, where the backend needs one.
     fn run(&self, launch: &Launch, want: Detail, scratch: &Path) -> Result<Run, BackendError>;
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::exit::{self, Failure};
 use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted};
 use super::terminal::Terminal;
+use crate::backend::Settings;
 use crate::baseline::{Baseline, Store};
 use crate::compare::{
     disagreement, failed, judge, missing, not_reproducible, snapshot, wrong_output,
@@ -45,9 +46,13 @@ pub struct Arguments {
 const ROWS: usize = 10;
 
 /// Runs the subcommand.
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
+pub fn run(
+    arguments: &Arguments,
+    settings: &Settings,
+    terminal: &Terminal,
+) -> Result<i32, Failure> {
     let suite = arguments.selecting.open()?;
-    let chosen = suite.choose()?;
+    let chosen = suite.choose(settings)?;
     let comparisons = match &arguments.against {
         None => against_baselines(&suite, &chosen, terminal)?,
         Some(revision) => against_revision(&suite, revision, &chosen, terminal)?,

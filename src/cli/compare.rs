@@ -4,7 +4,7 @@ use super::count::job;
 use super::exit::{self, Failure};
 use super::options::Counting;
 use super::terminal::Terminal;
-use crate::backend::{self, Detail};
+use crate::backend::{self, Detail, Settings};
 use crate::compare::sides;
 use crate::report::{json, terminal as render};
 use crate::suite::split_words;
@@ -35,12 +35,16 @@ pub struct Arguments {
 }
 
 /// Runs the subcommand.
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
+pub fn run(
+    arguments: &Arguments,
+    settings: &Settings,
+    terminal: &Terminal,
+) -> Result<i32, Failure> {
     let mut jobs = Vec::new();
     for command in &arguments.commands {
         jobs.push(one(arguments, command)?);
     }
-    let chosen = choose(arguments.counting.backend.0, jobs[0].detail)?;
+    let chosen = choose(arguments.counting.backend.0, jobs[0].detail, settings)?;
     let progress = terminal.progress(jobs.len());
     // One after the other: all have the same random bytes, and side by side would choose the same names for files.
     let mut measurements = Vec::new();
@@ -94,7 +98,7 @@ fn explaining(counting: &Counting) -> Detail {
     let Some(kind) = counting.backend.0 else {
         return all;
     };
-    let offers = backend::all::open(kind).offers();
+    let offers = backend::all::open(kind, &Settings::default()).offers();
     Detail {
         opcodes: counting.opcodes || offers.opcodes,
         functions: counting.functions || offers.functions,

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::exit::Failure;
 use super::options::Counting;
 use super::terminal::Terminal;
+use crate::backend::Settings;
 use crate::report::{json, terminal as render};
 use crate::supervise::choose::choose;
 use crate::supervise::{Input, Job, Output, measure, parallel};
@@ -35,9 +36,13 @@ pub struct Arguments {
 }
 
 /// Runs the subcommand; the exit code is the program's.
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
+pub fn run(
+    arguments: &Arguments,
+    settings: &Settings,
+    terminal: &Terminal,
+) -> Result<i32, Failure> {
     let counting = &arguments.counting;
-    let chosen = choose(counting.backend.0, counting.detail())?;
+    let chosen = choose(counting.backend.0, counting.detail(), settings)?;
     let output = if arguments.json {
         Output::ToStderr
     } else {

@@ -2,8 +2,8 @@
 
 use super::exit::{self, Failure};
 use super::terminal::Terminal;
-use crate::backend::all;
 use crate::backend::doctor::{Bearing, Finding, examine};
+use crate::backend::{Settings, all};
 use crate::model::BackendKind;
 use crate::report::{Checkup, State, json, terminal as render};
 
@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
 }
 
 fn try_backend(kind: BackendKind) -> Checkup {
-    let (state, reason, remedy) = match all::open(kind).probe() {
+    let (state, reason, remedy) = match all::open(kind, &Settings::default()).probe() {
         Ok(ready) if ready.notes.is_empty() => (
             State::Ok,
             format!("counts (version {})", ready.version),

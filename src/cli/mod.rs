@@ -13,8 +13,11 @@ pub mod scaffold;
 mod suite;
 mod terminal;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
+use crate::backend::Settings;
 use crate::supervise::cancel::{self, Policy};
 use exit::Failure;
 use terminal::Terminal;
@@ -39,6 +42,30 @@ struct Cli {
     /// Print results and errors only: no progress, no notes.
     #[arg(long, short, global = true)]
     quiet: bool,
+    #[command(flatten)]
+    engine: Engine,
+}
+
+/// How the counting engine works. No count depends on it.
+#[derive(clap::Args, Debug)]
+struct Engine {
+    /// Translate all code anew: do not use what earlier runs have left in the code cache, and leave nothing.
+    ///
+    /// The cache is in $COUNTERFOIL_CACHE_DIR, else $XDG_CACHE_HOME/counterfoil, else ~/.cache/counterfoil.
+    #[arg(long, global = true)]
+    no_code_cache: bool,
+    /// Write what the engine does to a file, an event a line, for whoever looks for a mistake in it.
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    engine_log: Option<PathBuf>,
+}
+
+impl Engine {
+    fn settings(&self) -> Settings {
+        Settings {
+            code_cache: !self.no_code_cache,
+            engine_log: self.engine_log.clone(),
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -72,17 +99,17 @@ pub fn main() -> i32 {
         return exit::COUNTING_FAILED;
     }
     crate::supervise::sweep();
-    run(cli.command, &terminal)
+    run(cli.command, &cli.engine.settings(), &terminal)
 }
 
-fn run(command: Command, terminal: &Terminal) -> i32 {
+fn run(command: Command, settings: &Settings, terminal: &Terminal) -> i32 {
     let counting = matches!(command, Command::Count(_) | Command::Compare(_));
     let result = match command {
-        Command::Count(arguments) => count::run(&arguments, terminal),
-        Command::Compare(arguments) => compare::run(&arguments, terminal),
+        Command::Count(arguments) => count::run(&arguments, settings, terminal),
+        Command::Compare(arguments) => compare::run(&arguments, settings, terminal),
         Command::List(arguments) => list::run(&arguments, terminal),
-        Command::Record(arguments) => record::run(&arguments, terminal),
-        Command::Check(arguments) => check::run(&arguments, terminal),
+        Command::Record(arguments) => record::run(&arguments, settings, terminal),
+        Command::Check(arguments) => check::run(&arguments, settings, terminal),
         Command::Init(arguments) => init::run(&arguments, terminal),
         Command::Doctor(arguments) => doctor::run(&arguments, terminal),
     };

@@ -6,6 +6,7 @@ use super::check::{stored_outputs, verdict};
 use super::exit::{self, Failure};
 use super::suite::{OwnedOutput, Ran, Selecting, Suite, wanted};
 use super::terminal::Terminal;
+use crate::backend::Settings;
 use crate::baseline::{Baseline, Store, plan};
 use crate::compare::{missing, snapshot};
 use crate::model::{Comparison, StoredCase, Verdict};
@@ -28,9 +29,13 @@ pub struct Arguments {
 }
 
 /// Runs the subcommand.
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<i32, Failure> {
+pub fn run(
+    arguments: &Arguments,
+    settings: &Settings,
+    terminal: &Terminal,
+) -> Result<i32, Failure> {
     let suite = arguments.selecting.open()?;
-    let chosen = suite.choose()?;
+    let chosen = suite.choose(settings)?;
     let store = suite.store();
     let old = load(&suite, &store)?;
     suite.build(terminal)?;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::exit::Failure;
 use super::terminal::Terminal;
-use crate::backend::Detail;
+use crate::backend::{Detail, Settings};
 use crate::baseline::{Output as Kept, Store};
 use crate::compare::snapshot;
 use crate::model::{Measurement, Outcome};
@@ -114,10 +114,11 @@ impl Suite {
     }
 
     /// Probes the suite's backend.
-    pub fn choose(&self) -> Result<Chosen, Failure> {
+    pub fn choose(&self, settings: &Settings) -> Result<Chosen, Failure> {
         Ok(choose(
             Some(self.manifest.settings.backend),
             Detail::default(),
+            settings,
         )?)
     }
 

@@ -4,12 +4,16 @@
 //! what is written is always whole before anything leads to it: first the code, then the displacements of exits, then
 //! the entries of the table.
 
+pub mod image;
 mod links;
 mod zone;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use bytemuck::{Pod, Zeroable};
+
+use self::image::Adopted;
 use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
@@ -51,33 +55,62 @@ impl Hasher for AddressHasher {
 }
 
 /// A translated unit, as far as it must be remembered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
 pub struct Unit {
     /// Original address of its first instruction.
     pub pc: u64,
     /// Where its original bytes are kept, and how many they are.
     bytes_at: u32,
-    /// Number of original bytes.
-    pub bytes: u16,
-    /// Number of instructions.
-    pub instructions: u16,
     hot: u32,
     cold: u32,
-    body: u16,
-    count_at: u16,
-    zone: u8,
     /// Offset of its entry for indirect branches in the zone; 0 if it has none.
     prologue: u32,
-    flags_dead: bool,
-    /// Whether it looks at its original bytes at each entry.
-    checked: bool,
-    /// Whether it belongs to a marker: its instructions count nowhere.
-    pub marker: bool,
-    request: bool,
     /// Its counter, the first of its exits, and how many those are.
     pub counter: u32,
     first_exit: u32,
     exits: u16,
+    /// Number of original bytes.
+    pub bytes: u16,
+    /// Number of instructions.
+    pub instructions: u16,
+    body: u16,
+    count_at: u16,
+    zone: u8,
+    /// What it is, of [`is`].
+    is: u8,
+    spare: u32,
+}
+
+/// What units are, as bits.
+mod is {
+    /// Every arithmetic flag is dead at its beginning.
+    pub const FLAGS_DEAD: u8 = 1;
+    /// It looks at its original bytes at each entry.
+    pub const CHECKED: u8 = 2;
+    /// It belongs to a marker.
+    pub const MARKER: u8 = 4;
+    /// It is a client request.
+    pub const REQUEST: u8 = 8;
+}
+
+impl Unit {
+    fn flags_dead(&self) -> bool {
+        self.is & is::FLAGS_DEAD != 0
+    }
+
+    fn checked(&self) -> bool {
+        self.is & is::CHECKED != 0
+    }
+
+    /// Whether it belongs to a marker: its instructions count nowhere.
+    pub fn marker(&self) -> bool {
+        self.is & is::MARKER != 0
+    }
+
+    fn request(&self) -> bool {
+        self.is & is::REQUEST != 0
+    }
 }
 
 /// [`Unit::count_at`] for [`CountAt::Entry`].
@@ -168,6 +201,8 @@ pub struct Cache {
     /// The first exit that waits for a target.
     waiting: AddressMap<u32>,
     index: AddressMap<u32>,
+    /// Units of an earlier run, found by themselves.
+    adopted: Vec<Adopted>,
     kept: Vec<u8>,
     counters: u32,
     plan: Plan,
@@ -199,6 +234,7 @@ impl Cache {
             waiting_next: Vec::new(),
             waiting: AddressMap::default(),
             index: AddressMap::default(),
+            adopted: Vec::new(),
             kept: Vec::new(),
             counters: 0,
             plan: Plan::default(),
@@ -206,8 +242,11 @@ impl Cache {
             queue: Vec::new(),
             zones,
         };
-        let miss = cache.zones[0].common.miss.to_le_bytes();
-        memory.write(table.offset, &miss.repeat(TABLE_ENTRIES));
+        const AT_ONCE: usize = TABLE_ENTRIES / 16;
+        let some = cache.zones[0].common.miss.to_le_bytes().repeat(AT_ONCE);
+        for part in 0..(TABLE_ENTRIES / AT_ONCE) as u64 {
+            memory.write(table.offset + part * some.len() as u64, &some);
+        }
         cache
     }
 
@@ -230,7 +269,7 @@ impl Cache {
             .unwrap_or_default();
         exits
             .iter()
-            .filter_map(|exit| Some((exit.counter?, exit.done)))
+            .filter_map(|exit| Some((exit.counter?.get(), exit.done)))
     }
 
     /// Counters in use.
@@ -291,7 +330,7 @@ impl Cache {
         while next < self.queue.len() && next < manner.budget {
             let wanted = self.queue[next];
             next += 1;
-            if self.index.contains_key(&wanted.pc) {
+            if self.find(wanted.pc).is_some() {
                 continue;
             }
             // What cannot be translated ahead is met again when it is reached.
@@ -321,7 +360,7 @@ impl Cache {
         memory: &impl Memory,
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
-        if let Some(index) = self.index.get(&wanted.pc).copied() {
+        if let Some(index) = self.find(wanted.pc) {
             let unit = self.units[index as usize];
             if wanted.indirect && unit.prologue == 0 {
                 self.add_prologue(index, memory)?;
@@ -355,7 +394,7 @@ impl Cache {
             );
             plan.marker = true;
         } else {
-            let known = |pc| self.index.contains_key(&pc);
+            let known = |pc| self.find(pc).is_some();
             let limits = Limits {
                 through_branches: !volatile,
                 until_store: ground.writable,
@@ -372,7 +411,7 @@ impl Cache {
     /// Queues what comes after a unit.
     fn follow(&mut self, plan: &Plan) {
         for exit in &self.emitted.exits {
-            if exit.kind == ExitKind::Link && !self.index.contains_key(&exit.target) {
+            if exit.kind == ExitKind::Link && self.find(exit.target).is_none() {
                 self.queue.push(Wanted {
                     pc: exit.target,
                     indirect: false,
@@ -415,7 +454,7 @@ impl Cache {
         let mut emitted = std::mem::take(&mut self.emitted);
         let base = self.zones[zone].base;
         emitted.make(plan, &site, |_, target| {
-            let unit = self.units.get(*self.index.get(&target)? as usize)?;
+            let unit = self.units.get(self.find(target)? as usize)?;
             Some(self.body(unit)).filter(|to| reaches(base, *to))
         });
         let added = self.add(plan, zone, &site, &emitted, memory);
@@ -489,13 +528,19 @@ impl Cache {
             count_at,
             zone: zone_index as u8,
             prologue: if site.otherwise.is_some() { hot } else { 0 },
-            flags_dead: plan.flags_dead,
-            checked: site.checked,
-            marker: plan.marker,
-            request: site.request.is_some(),
+            is: [
+                (plan.flags_dead, is::FLAGS_DEAD),
+                (site.checked, is::CHECKED),
+                (plan.marker, is::MARKER),
+                (site.request.is_some(), is::REQUEST),
+            ]
+            .iter()
+            .map(|(it, bit)| if *it { *bit } else { 0 })
+            .sum(),
             counter: site.counter,
             first_exit: site.first_exit,
             exits: emitted.exits.len() as u16,
+            spare: 0,
         });
         self.kept.extend_from_slice(&plan.bytes);
         self.counters += emitted.counters;
@@ -504,11 +549,13 @@ impl Cache {
 
     /// Where a thread stands whose instruction pointer is `address`, in the cache, and whose reason to leave is `reason`.
     pub fn stand(&self, address: u64, reason: u32) -> Option<Stand> {
-        let zone = &self.zones[self.zone_of(address)?];
+        let number = self.zone_of(address)?;
+        let zone = &self.zones[number];
         if let Some(between) = zone.common.between(address, reason) {
             return Some(Stand::Between(between));
         }
-        match zone.owner(address)? {
+        let adopted = self.adopted_owner(number, (address - zone.base) as u32);
+        match adopted.map_or_else(|| zone.owner(address), |unit| Some(Owner::Unit(unit)))? {
             Owner::Unit(unit) => {
                 let mark = self.emit_again(unit)?.mark_at(address)?;
                 Some(Stand::Unit { unit, mark })
@@ -546,7 +593,7 @@ impl Cache {
             self.bytes_of(unit),
             unit.instructions,
             count_at,
-            unit.flags_dead,
+            unit.flags_dead(),
         );
         let site = Site {
             hot: zone.base + u64::from(unit.hot),
@@ -556,8 +603,8 @@ impl Cache {
             counter: unit.counter,
             first_exit: unit.first_exit,
             otherwise: (unit.body > 0).then_some(zone.common.miss),
-            checked: unit.checked,
-            request: unit.request.then(|| plan.end()),
+            checked: unit.checked(),
+            request: unit.request().then(|| plan.end()),
         };
         let mut emitted = Emitted::default();
         emitted.make(&plan, &site, |at, _| {
@@ -585,6 +632,7 @@ impl Cache {
             waiting_next: self.waiting_next.clone(),
             waiting: self.waiting.clone(),
             index: self.index.clone(),
+            adopted: self.adopted.clone(),
             kept: self.kept.clone(),
             counters: self.counters,
             plan: Plan::default(),

@@ -3,6 +3,8 @@
 //! Pure: bytes in, bytes out. The code goes to two places: what is executed often (hot), and behind it, elsewhere, what is
 //! executed rarely (cold): exits, counted edges, literals.
 
+use std::num::NonZeroU32;
+
 use super::assemble::{Code, RAX, RCX, Register, relative};
 use super::decode::{self, Kind};
 use super::layout::{COUNTERS, INDIRECT, slot};
@@ -69,7 +71,7 @@ pub struct Exit {
     /// Where its displacement is, in the code cache.
     pub patch: u64,
     /// Its counter, if it leaves from the middle.
-    pub counter: Option<u32>,
+    pub counter: Option<NonZeroU32>,
     /// Instructions of the unit that are complete when it is taken.
     pub done: u16,
     /// What it is for.
@@ -410,7 +412,8 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.out.exits.push(Exit {
             target,
             patch,
-            counter,
+            // The unit's own is before it: never 0.
+            counter: counter.and_then(NonZeroU32::new),
             done,
             kind,
             born_linked,

@@ -17,6 +17,8 @@ pub enum Pin {
     StackLayout,
     /// The 16 bytes that the kernel draws at each exec (`AT_RANDOM`) are fixed.
     AtRandom,
+    /// Programs get no vDSO: they make system calls for the time, which is one instruction each on every kernel.
+    Vdso,
     /// What getrandom(2) gives: the same bytes in every run.
     RandomBytes,
     /// Hash seeds that a variable fixes (`PYTHONHASHSEED`, `PERL_HASH_SEED`).
@@ -37,11 +39,12 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 12] = [
+    pub const ALL: [Pin; 13] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
         Pin::AtRandom,
+        Pin::Vdso,
         Pin::RandomBytes,
         Pin::HashSeeds,
         Pin::Locale,
@@ -60,6 +63,7 @@ impl fmt::Display for Pin {
             Pin::Environment => "environment variables",
             Pin::StackLayout => "stack layout",
             Pin::AtRandom => "AT_RANDOM",
+            Pin::Vdso => "vDSO",
             Pin::RandomBytes => "random bytes (getrandom)",
             Pin::HashSeeds => "hash seeds",
             Pin::Locale => "locale",

@@ -1,6 +1,6 @@
 //! ELF files: identity, code by stated address, names of functions. Pure over bytes.
 //!
-//! It reads no file: the caller hands over the bytes, and looks for separate debug files where
+//! It reads no file, but for [`build_id_of`]: the caller hands over the bytes, and looks for separate debug files where
 //! [`debug_file`] says. Addresses are those stated in the file (`svma`); turning addresses of a process
 //! into them is [`Elf::svma_of_offset`] with the process's mappings. Any bytes give an answer or an error.
 
@@ -180,6 +180,13 @@ where
         Some(PathBuf::from(String::from_utf8_lossy(path).into_owned()))
     });
     Ok((segments.collect(), interpreter))
+}
+
+/// The build-id of an ELF file for any machine, of which only the parts are read that lead to it.
+pub fn build_id_of(file: &std::fs::File) -> Option<Vec<u8>> {
+    let parts = object::ReadCache::new(file);
+    let file = object::File::parse(&parts).ok()?;
+    Some(file.build_id().ok()??.to_vec())
 }
 
 /// Where Linux distributions put the separate debug file of a build-id (GDB manual, "Separate Debug Files").

@@ -51,6 +51,7 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::Environment => "environment",
         Pin::StackLayout => "stack layout",
         Pin::AtRandom => "AT_RANDOM",
+        Pin::Vdso => "vDSO",
         Pin::RandomBytes => "random bytes",
         Pin::HashSeeds => "hash seeds",
         Pin::Locale => "locale",

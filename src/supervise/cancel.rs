@@ -1,6 +1,6 @@
 //! The user's wish to stop, seen by everything that takes long.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::sys::signals::{self, Received};
@@ -14,6 +14,9 @@ static PASSED_ON: AtomicI32 = AtomicI32::new(0);
 
 /// Whether the trees that run now are the program, and not a backend's probe.
 static PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// How many trees had been started when the program began.
+static TREES_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// The run was stopped by this signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,14 +47,16 @@ pub(super) struct Program(());
 
 impl Program {
     pub(super) fn begins() -> Program {
+        TREES_BEFORE.store(tree::started(), Ordering::SeqCst);
         PROGRAM.store(true, Ordering::SeqCst);
         Program(())
     }
 }
 
 impl Drop for Program {
+    /// A signal that came while the program ran may be seen only now, on a busy machine: it was the program's.
     fn drop(&mut self) {
-        PROGRAM.store(false, Ordering::SeqCst);
+        signals::deal_with_waiting(|| PROGRAM.store(false, Ordering::SeqCst));
     }
 }
 
@@ -73,7 +78,11 @@ fn kill_until_we_end() -> ! {
 }
 
 fn pass_on(received: Received) {
-    if !PROGRAM.load(Ordering::SeqCst) || !tree::any_runs() {
+    let runs = tree::any_runs();
+    let has_run = tree::started() > TREES_BEFORE.load(Ordering::SeqCst);
+    // The terminal has given it to a program that has ended meanwhile.
+    let had_it = received.from_terminal && has_run;
+    if !PROGRAM.load(Ordering::SeqCst) || !(runs || had_it) {
         return stop(received.signal);
     }
     PASSED_ON.store(received.signal, Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! Which backend counts: the one asked for, or the best that works here.
 
 use super::cancel::{self, Cancelled};
-use crate::backend::{Backend, BackendError, Detail, Unavailable, all};
+use crate::backend::{Backend, BackendError, Detail, Settings, Unavailable, all};
 use crate::model::{BackendInfo, BackendKind};
 
 /// A backend that was probed and counts, and what to report of it.
@@ -44,18 +44,22 @@ const ORDER: [BackendKind; 5] = [
 ];
 
 /// The backend `asked` for, or with none the first that gives `want` and passes its probe.
-pub fn choose(asked: Option<BackendKind>, want: Detail) -> Result<Chosen, ChooseError> {
+pub fn choose(
+    asked: Option<BackendKind>,
+    want: Detail,
+    settings: &Settings,
+) -> Result<Chosen, ChooseError> {
     let chosen = match asked {
-        Some(kind) => take(kind, want).map_err(ChooseError::from),
-        None => choose_best(want),
+        Some(kind) => take(kind, want, settings).map_err(ChooseError::from),
+        None => choose_best(want, settings),
     };
     // A probe that a signal cut short says nothing about its backend.
     cancel::check()?;
     chosen
 }
 
-fn take(kind: BackendKind, want: Detail) -> Result<Chosen, BackendError> {
-    let backend = all::open(kind);
+fn take(kind: BackendKind, want: Detail, settings: &Settings) -> Result<Chosen, BackendError> {
+    let backend = all::open(kind, settings);
     refuse_missing_detail(kind, backend.offers(), want)?;
     let ready = backend
         .probe()
@@ -85,11 +89,11 @@ fn refuse_missing_detail(
     }
 }
 
-fn choose_best(want: Detail) -> Result<Chosen, ChooseError> {
+fn choose_best(want: Detail, settings: &Settings) -> Result<Chosen, ChooseError> {
     let mut passed = Vec::new();
     let mut tried = Vec::new();
     for kind in ORDER {
-        let backend = all::open(kind);
+        let backend = all::open(kind, settings);
         if !want.within(backend.offers()) {
             passed.push(format!(
                 "{kind} does not count {}",

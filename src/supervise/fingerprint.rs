@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::job::Job;
 use crate::model::{BackendInfo, Fingerprint};
-use crate::object::Elf;
+use crate::object::build_id_of;
 
 /// A fact of the fingerprint could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -177,10 +177,8 @@ fn identity(file: &Path) -> Option<String> {
     {
         return Some(found.2.clone());
     }
-    let build_id = Elf::parse(fs::read(file).ok()?)
-        .ok()
-        .and_then(|elf| elf.build_id_hex());
-    let identity = match build_id {
+    let build_id = build_id_of(&fs::File::open(file).ok()?);
+    let identity = match build_id.as_deref().map(hex) {
         Some(id) => format!("build-id:{id}"),
         None => hash(file).ok()?,
     };
@@ -189,7 +187,9 @@ fn identity(file: &Path) -> Option<String> {
 }
 
 fn hash(file: &Path) -> io::Result<String> {
-    Ok(format!("sha256:{}", hex(&Sha256::digest(fs::read(file)?))))
+    let mut sum = Sha256::new();
+    io::copy(&mut fs::File::open(file)?, &mut sum)?;
+    Ok(format!("sha256:{}", hex(&sum.finalize())))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -162,6 +162,7 @@ fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch),
         cwd: job.cwd.clone(),
         fixed_addresses: job.pin,
         fixed_random: job.pin,
+        no_vdso: job.pin,
         random_seed: job.pin.then_some(job.seed),
         cpu: job.pin.then_some(job.cpu),
         own_session: job.own_session,
@@ -246,7 +247,9 @@ fn run_once(
     launch: &Launch,
     input: &mut Source,
 ) -> Result<(Run, Option<Written>), JobError> {
-    let scratch = Scratch::new()?;
+    let needed = chosen.backend.needs_folder();
+    let scratch = needed.then(Scratch::new).transpose()?;
+    let folder = scratch.as_ref().map_or(Path::new(""), Scratch::path);
     let sinks =
         Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
     let launch = Launch {
@@ -256,7 +259,7 @@ fn run_once(
         ..launch.clone()
     };
     let program = cancel::Program::begins();
-    let run = chosen.backend.run(&launch, job.detail, scratch.path());
+    let run = chosen.backend.run(&launch, job.detail, folder);
     drop(program);
     let run = run?;
     let written = sinks

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -34,9 +34,22 @@ pub struct Mapping {
     pub label: String,
 }
 
+/// A file of /proc, read in as few pieces as possible: each is made anew.
+pub fn read_proc(path: &str) -> io::Result<Vec<u8>> {
+    const MOST_ARE_SHORTER: usize = 16 << 10;
+    let mut bytes = Vec::with_capacity(MOST_ARE_SHORTER);
+    fs::File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same for text; what is not UTF-8 in it (names of files) is replaced.
+pub fn read_proc_text(path: &str) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&read_proc(path)?).into_owned())
+}
+
 /// The executable mappings of a process that is stopped at an exec, a signal or its exit.
 pub fn executable_mappings(pid: Pid) -> io::Result<Vec<Mapping>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let text = read_proc_text(&format!("/proc/{pid}/maps"))?;
     Ok(text.lines().filter_map(parse_mapping).collect())
 }
 
@@ -70,7 +83,7 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
 pub fn writable_data(pid: Pid) -> io::Result<Vec<(u64, u64)>> {
     let program = executable(pid)?;
     let program = program.to_string_lossy();
-    let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let text = read_proc_text(&format!("/proc/{pid}/maps"))?;
     let mut behind = None;
     let mut found = Vec::new();
     for line in text.lines() {
@@ -103,7 +116,7 @@ const AT_EXECFN: u64 = 31;
 
 /// The path that was given to exec, of a program that is stopped at its exec: a script's own, not its interpreter's.
 pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
-    let auxv = fs::read(format!("/proc/{}/auxv", process.tid()))?;
+    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
     let address = auxv_entry(&auxv, AT_EXECFN)
         .ok_or_else(|| io::Error::other("the kernel gave this program no AT_EXECFN"))?;
     let path = process.read_c_string(address, LONGEST_PATH_BYTES)?;
@@ -112,10 +125,66 @@ pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
 
 /// Replaces the random bytes of a program that is stopped at its exec.
 pub fn fix_random(process: &Stopped) -> io::Result<()> {
-    let auxv = fs::read(format!("/proc/{}/auxv", process.tid()))?;
+    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
     let address = auxv_entry(&auxv, AT_RANDOM)
         .ok_or_else(|| io::Error::other("the kernel gave this program no AT_RANDOM"))?;
     Ok(process.write(address, FIXED_RANDOM)?)
+}
+
+/// getauxval(3): address of the kernel's code for programs (the vDSO); and an entry that means nothing.
+const AT_SYSINFO_EHDR: u64 = 33;
+const AT_IGNORE: u64 = 1;
+
+/// Hides the kernel's code (the vDSO) from a program that is stopped at its exec: it makes system calls instead. How many
+/// instructions that code takes depends on the time, and on the kernel's version.
+pub fn hide_vdso(process: &Stopped) -> io::Result<()> {
+    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
+    let is_vdso = |pair: &[u8]| word(&pair[..8]) == Some(AT_SYSINFO_EHDR);
+    let Some(number) = auxv.chunks_exact(16).position(is_vdso) else {
+        return Ok(());
+    };
+    let entry = auxv_on_stack(process)? + 16 * number as u64;
+    let mut there = [0; 8];
+    process.read(entry, &mut there)?;
+    if u64::from_ne_bytes(there) != AT_SYSINFO_EHDR {
+        return Err(io::Error::other("the stack is not as the kernel makes it"));
+    }
+    Ok(process.write(entry, &AT_IGNORE.to_ne_bytes())?)
+}
+
+/// Where the auxiliary vector is on the stack of a program that is stopped at its exec: behind argc, the arguments, a
+/// null, the environment and a null (System V ABI, AMD64 supplement, figure 3.9; the same for AArch64).
+fn auxv_on_stack(process: &Stopped) -> io::Result<u64> {
+    let mut at = stack_pointer(process)? + 8;
+    let mut nulls = 0;
+    let mut words = [0; 512];
+    loop {
+        let got = process.read(at, &mut words)? / 8 * 8;
+        if got == 0 {
+            return Err(io::Error::other(
+                "the stack ends before its auxiliary vector",
+            ));
+        }
+        for word in words[..got].chunks_exact(8) {
+            at += 8;
+            nulls += usize::from(word.iter().all(|byte| *byte == 0));
+            if nulls == 2 {
+                return Ok(at);
+            }
+        }
+    }
+}
+
+/// The stack pointer of a stopped thread, on any machine: the last but one field of /proc/PID/syscall
+/// (proc_pid_syscall(5)).
+fn stack_pointer(process: &Stopped) -> io::Result<u64> {
+    let text = read_proc_text(&format!("/proc/{}/syscall", process.tid()))?;
+    let field = text.split_whitespace().rev().nth(1);
+    let number = field.and_then(|field| field.strip_prefix("0x"));
+    number
+        .and_then(|number| u64::from_str_radix(number, 16).ok())
+        .ok_or_else(|| io::Error::other(format!("no stack pointer in /proc/PID/syscall: {text}")))
 }
 
 /// The value of one entry of an auxiliary vector of 64-bit words.

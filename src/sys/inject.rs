@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-use super::ptrace::{Pace, Stopped};
+use super::ptrace::{CALL_STOP, Pace, Stopped, stops_the_group};
 
 /// The instruction `syscall` (Intel SDM volume 2).
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -116,6 +116,19 @@ pub struct Calls<'a> {
     mask: u64,
     /// Address of a `syscall` instruction.
     at: u64,
+    /// What cannot wait came meanwhile, and is made up for at the end.
+    owed: Owed,
+}
+
+/// What stops a thread although its signals wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Owed {
+    #[default]
+    Nothing,
+    /// SIGSTOP to this thread.
+    Stop,
+    /// A stop of all threads of its process, which another thread began.
+    GroupStop,
 }
 
 impl<'a> Calls<'a> {
@@ -129,6 +142,7 @@ impl<'a> Calls<'a> {
             registers,
             mask,
             at,
+            owed: Owed::Nothing,
         })
     }
 
@@ -160,16 +174,21 @@ impl<'a> Calls<'a> {
         let tid = self.thread.tid();
         ptrace::setregs(tid, calling)?;
         let behind = self.at + SYSCALL.len() as u64;
-        // A thread that is stopped in a call reports its end first, at the place where we have put it.
-        for _ in 0..8 {
-            ptrace::step(tid, None)?;
-            let status = wait(tid)?;
-            if !libc::WIFSTOPPED(status) {
-                return Err(Errno::ESRCH.into());
+        let mut entered = false;
+        // From stop to stop of system calls, not by single steps: the SIGTRAP of a step that the program holds back or
+        // ignores takes its handler away (kernel/signal.c, force_sig_info_to_task).
+        loop {
+            ptrace::syscall(tid, None)?;
+            if !self.at_call(wait(tid)?)? {
+                continue;
             }
-            let reported = status >> 16 == libc::PTRACE_EVENT_SECCOMP;
             let now = ptrace::getregs(tid)?;
-            if now.rip == behind && !reported {
+            if now.rip != behind {
+                // The call that it was stopped in has returned, into rax.
+                ptrace::setregs(tid, calling)?;
+            } else if !entered {
+                entered = true;
+            } else {
                 let answer = now.rax as i64;
                 // Linux answers errors as -4095 to -1.
                 return match answer {
@@ -177,12 +196,35 @@ impl<'a> Calls<'a> {
                     _ => Ok(now.rax),
                 };
             }
-            if now.rip == self.at {
-                // The call it was stopped in has returned, into rax.
-                ptrace::setregs(tid, calling)?;
-            }
         }
-        Err(io::Error::other("a call made for us did not return"))
+    }
+
+    /// Whether a thread has stopped where a system call begins or returns. ESRCH when it was killed: its end is still to
+    /// be reported, and whoever waits for the tree must see that report.
+    fn at_call(&mut self, status: i32) -> io::Result<bool> {
+        let tid = self.thread.tid();
+        if !libc::WIFSTOPPED(status) {
+            return Err(Errno::ESRCH.into());
+        }
+        match (status >> 16, libc::WSTOPSIG(status)) {
+            (0, CALL_STOP) => return Ok(true),
+            (0, libc::SIGSTOP) => self.owed = Owed::Stop,
+            (0, signal) => {
+                return Err(io::Error::other(format!(
+                    "a call made for us raised signal {signal}"
+                )));
+            }
+            (libc::PTRACE_EVENT_STOP, signal) if stops_the_group(signal) => {
+                self.owed = Owed::GroupStop;
+            }
+            (libc::PTRACE_EVENT_EXIT, _) => {
+                ptrace::cont(tid, None)?;
+                return Err(Errno::ESRCH.into());
+            }
+            // The filter's report of our own call, or the end of a stop.
+            _ => {}
+        }
+        Ok(false)
     }
 
     /// Puts everything back.
@@ -191,8 +233,18 @@ impl<'a> Calls<'a> {
             orig_rax: u64::MAX,
             ..self.registers
         };
-        ptrace::setregs(self.thread.tid(), registers)?;
-        Ok(self.thread.set_signal_mask(self.mask)?)
+        let tid = self.thread.tid();
+        ptrace::setregs(tid, registers)?;
+        self.thread.set_signal_mask(self.mask)?;
+        match self.owed {
+            Owed::Nothing => Ok(()),
+            Owed::Stop => Ok(nix::sys::signal::kill(
+                tid,
+                nix::sys::signal::Signal::SIGSTOP,
+            )?),
+            // Once set going it stops at once, and tells whether its process is stopped still.
+            Owed::GroupStop => Ok(ptrace::interrupt(tid)?),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod image;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod machine;
+pub mod mapped;
 pub mod perf;
 pub mod ptrace;
 mod random;

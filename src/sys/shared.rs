@@ -3,8 +3,10 @@
 //! What a program executes or counts in is written here with plain stores. The file is sparse: only pages that were
 //! touched take memory.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::libc;
@@ -15,7 +17,7 @@ const LENGTH_BYTES: i64 = 1 << 44;
 /// Shared memory of one run.
 #[derive(Debug)]
 pub struct Shared {
-    file: OwnedFd,
+    file: File,
 }
 
 impl Shared {
@@ -27,7 +29,7 @@ impl Shared {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
-        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        let file = unsafe { File::from_raw_fd(fd) };
         // SAFETY: changes the length of a file of our own; no pointers.
         if unsafe { libc::ftruncate(fd, LENGTH_BYTES) } < 0 {
             return Err(io::Error::last_os_error());
@@ -64,9 +66,12 @@ impl Shared {
 
     /// Reads bytes without making pages of holes.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
-        let file = std::fs::File::from(self.file.try_clone()?);
-        file.read_exact_at(into, offset)
+        self.file.read_exact_at(into, offset)
+    }
+
+    /// Writes bytes that nobody looks at yet.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
     }
 
     /// Gives the pages of a stretch back; it reads as zeros afterwards.

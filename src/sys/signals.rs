@@ -3,10 +3,13 @@
 //! A program under count must see the signal state that we were started with, not ours: Rust ignores
 //! SIGPIPE before `main`, and the supervisor blocks what it forwards.
 
-use std::sync::OnceLock;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Signals that end or interrupt a program on request. The supervisor takes them and passes them on.
 const FORWARDED: [Signal; 6] = [
@@ -29,24 +32,57 @@ pub struct Received {
     pub from_terminal: bool,
 }
 
+/// What becomes of the forwarded signals.
+struct Taken {
+    /// Those that wait for us; whoever holds the lock is dealing with them.
+    waiting: Mutex<SignalFd>,
+    on_signal: Box<dyn Fn(Received) + Send + Sync>,
+}
+
+static TAKEN: OnceLock<Taken> = OnceLock::new();
+
 /// Blocks the forwarded signals in this thread and all threads it starts, and hands each one that arrives
 /// to `on_signal` on a thread of its own. One that whoever started us wants ignored (nohup(1), a shell's `&`)
 /// stays ignored. Call once, before any other thread exists.
-pub fn take_over(on_signal: impl Fn(Received) + Send + 'static) -> nix::Result<()> {
+pub fn take_over(on_signal: impl Fn(Received) + Send + Sync + 'static) -> nix::Result<()> {
     let wanted = FORWARDED.into_iter().filter(|signal| !is_ignored(*signal));
     let ours: SigSet = wanted.collect();
     let before = ours.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     if ORIGINAL_MASK.set(before).is_err() {
         return Ok(());
     }
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let waiting = SignalFd::with_flags(&ours, flags)?;
+    let bell = waiting.as_fd().try_clone_to_owned();
+    let bell = bell.map_err(|_| nix::errno::Errno::EMFILE)?;
+    let _ = TAKEN.set(Taken {
+        waiting: Mutex::new(waiting),
+        on_signal: Box::new(on_signal),
+    });
     std::thread::spawn(move || {
         loop {
-            if let Some(received) = wait_for(&ours) {
-                on_signal(received);
+            let mut bell = [PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut bell, PollTimeout::NONE).is_ok() {
+                deal_with_waiting(|| ());
             }
         }
     });
     Ok(())
+}
+
+/// Deals with the signals that have arrived, and does `then` before any other is looked at.
+pub fn deal_with_waiting(then: impl FnOnce()) {
+    let Some(taken) = TAKEN.get() else {
+        return then();
+    };
+    let waiting = taken.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    while let Ok(Some(info)) = waiting.read_signal() {
+        (taken.on_signal)(Received {
+            signal: info.ssi_signo as i32,
+            from_terminal: info.ssi_code == libc::SI_KERNEL,
+        });
+    }
+    then();
 }
 
 /// Whether this process ignores `signal`. A blocked signal would be kept for us even then.
@@ -56,17 +92,6 @@ fn is_ignored(signal: Signal) -> bool {
     // SAFETY: a null pointer for the new action changes nothing; the old one goes to a live value.
     let asked = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &raw mut action) };
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
-}
-
-fn wait_for(set: &SigSet) -> Option<Received> {
-    // SAFETY: a zeroed siginfo_t is a valid one (plain integers); the kernel fills it.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values of the right types.
-    let signal = unsafe { libc::sigwaitinfo(set.as_ref(), &raw mut info) };
-    (signal > 0).then_some(Received {
-        signal,
-        from_terminal: info.si_code == libc::SI_KERNEL,
-    })
 }
 
 /// In a forked child, before exec: the signal mask we were started with, and SIGPIPE's default.

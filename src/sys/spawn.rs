@@ -52,6 +52,8 @@ pub struct Launch {
     pub fixed_addresses: bool,
     /// Rewrites `AT_RANDOM` at every exec of the tree, where it can be traced.
     pub fixed_random: bool,
+    /// Hide the kernel's own code (the vDSO) from every program; needs tracing.
+    pub no_vdso: bool,
     /// Answers getrandom(2) with bytes that follow from this number, in the whole tree, where it can be traced
     /// (x86-64).
     pub random_seed: Option<u64>,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -146,7 +146,8 @@ pub enum End {
 pub struct Finished {
     /// How the root ended.
     pub end: End,
-    /// Programs that still ran a second after the root had ended: killed in a session of their own, let go otherwise.
+    /// Programs that still ran a second after the root had ended: killed in a session of their own or under the counting
+    /// engine, let go otherwise.
     pub left_running: Vec<PathBuf>,
     /// Whether the tree was traced; otherwise why not, and the watcher saw nothing but `held`.
     pub traced: io::Result<()>,
@@ -154,6 +155,8 @@ pub struct Finished {
     pub fixed_addresses: io::Result<()>,
     /// Whether the random bytes of every program were fixed, if that was asked for.
     pub fixed_random: io::Result<()>,
+    /// Whether the vDSO was hidden from every program, if that was asked for.
+    pub hidden_vdso: io::Result<()>,
     /// Whether every getrandom(2) was answered by us, if that was asked for.
     pub answered_random: io::Result<()>,
 }
@@ -183,6 +186,14 @@ static LIVE: Mutex<BTreeMap<i32, BTreeSet<i32>>> = Mutex::new(BTreeMap::new());
 
 fn live() -> MutexGuard<'static, BTreeMap<i32, BTreeSet<i32>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Trees started so far.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+/// How many trees have been started.
+pub fn started() -> u64 {
+    STARTED.load(Ordering::SeqCst)
 }
 
 /// Whether a tree runs now.
@@ -217,6 +228,11 @@ fn send(tid: i32, signal: i32) {
     }
 }
 
+/// Whether nothing of the tree may go on without us. Translated code cannot: nobody would answer its exits.
+fn ends_with_us(launch: &Launch) -> bool {
+    launch.own_session || launch.engine.is_some()
+}
+
 /// Starts `launch`, tells `watcher` what happens in its tree, and returns when the root has ended and its
 /// descendants have too, or were given up.
 pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeError> {
@@ -235,7 +251,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         .then_some(launch.cpu)
         .flatten()
         .map(Beside::go);
-    let traced = ptrace::seize(root, launch.own_session).map_err(io::Error::from);
+    let traced = ptrace::seize(root, ends_with_us(launch)).map_err(io::Error::from);
     let fixed_addresses = held
         .fixed_addresses
         .as_ref()
@@ -252,6 +268,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         tree.abandon();
     }
     let (left_running, fixed_random) = (tree.left_running, tree.fixed_random);
+    let hidden_vdso = tree.hidden_vdso;
     let answered_random = tree.random.map_or(Ok(()), |random| random.passed);
     let timed_out = watchdog.is_some_and(Watchdog::stop);
     released.confirm()?;
@@ -260,6 +277,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         end: if timed_out { End::TimedOut } else { end },
         left_running,
         fixed_random: traced.as_ref().map_err(copy_error).and(fixed_random),
+        hidden_vdso: traced.as_ref().map_err(copy_error).and(hidden_vdso),
         answered_random: traced.as_ref().map_err(copy_error).and(answered_random),
         traced,
         fixed_addresses,
@@ -322,6 +340,7 @@ struct Registered(Pid);
 impl Registered {
     fn new(root: Pid) -> Registered {
         live().insert(root.as_raw(), BTreeSet::from([root.as_raw()]));
+        STARTED.fetch_add(1, Ordering::SeqCst);
         Registered(root)
     }
 }
@@ -425,17 +444,17 @@ struct Tree<'a> {
     root: Pid,
     watcher: &'a mut dyn Watcher,
     fix_random: bool,
+    no_vdso: bool,
     kill_left: bool,
     /// Every known thread and the process it belongs to.
     threads: HashMap<Pid, Pid>,
-    /// New threads whose first stop was seen before their parent's event told where they belong.
-    orphans: HashMap<Pid, Stopped>,
-    /// New threads announced by their parent whose first stop is still to come: their parent and process.
-    expected: HashMap<Pid, Maker>,
+    /// New threads whose first stop, with its signal, was seen before their parent's event told where they belong.
+    orphans: HashMap<Pid, (Stopped, i32)>,
     started: bool,
     end: Option<End>,
     left_running: Vec<PathBuf>,
     fixed_random: io::Result<()>,
+    hidden_vdso: io::Result<()>,
     random: Option<Random>,
 }
 
@@ -445,14 +464,15 @@ impl<'a> Tree<'a> {
             root,
             watcher,
             fix_random: launch.fixed_random,
-            kill_left: launch.own_session,
+            no_vdso: launch.no_vdso,
+            kill_left: ends_with_us(launch),
             threads: HashMap::from([(root, root)]),
             orphans: HashMap::new(),
-            expected: HashMap::new(),
             started: false,
             end: None,
             left_running: Vec::new(),
             fixed_random: Ok(()),
+            hidden_vdso: Ok(()),
             random: launch.random_seed.map(Random::new),
         }
     }
@@ -482,7 +502,6 @@ impl<'a> Tree<'a> {
 
     fn on_end(&mut self, tid: Pid, end: End) {
         let process = self.forget(tid);
-        self.expected.remove(&tid);
         self.orphans.remove(&tid);
         if let Some(random) = &mut self.random {
             random.end(tid);
@@ -519,13 +538,7 @@ impl<'a> Tree<'a> {
                 Call::Make | Call::Done => self.go_within(stopped),
                 Call::ReportReturn => stopped.resume(Pace::ToReturn, None).map_err(trace),
             },
-            libc::PTRACE_EVENT_EXIT => {
-                let process = self.process_of(stopped.tid());
-                self.watcher
-                    .ending(process, &stopped)
-                    .map_err(follow("look at an ending thread"))?;
-                resume_plain(stopped)
-            }
+            libc::PTRACE_EVENT_EXIT => self.on_ending(stopped),
             _ => resume_plain(stopped),
         }
     }
@@ -599,49 +612,67 @@ impl<'a> Tree<'a> {
     /// The first stop of a new thread, a stop by job control, or the end of one.
     fn on_group_stop(&mut self, stopped: Stopped, signal: i32) -> Result<(), TreeError> {
         let tid = stopped.tid();
+        if !self.threads.contains_key(&tid) {
+            self.orphans.insert(tid, (stopped, signal));
+            return Ok(());
+        }
         if ptrace::stops_the_group(signal) {
             return stopped.listen().map_err(trace);
         }
-        if let Some(maker) = self.expected.remove(&tid) {
-            return self.admit(stopped, maker);
-        }
-        if self.threads.contains_key(&tid) {
-            let process = self.process_of(tid);
-            self.watcher
-                .interrupted(process, &stopped)
-                .map_err(follow("look at an interrupted thread"))?;
-            return self.go(stopped, None);
-        }
-        self.orphans.insert(tid, stopped);
-        Ok(())
+        let process = self.process_of(tid);
+        self.watcher
+            .interrupted(process, &stopped)
+            .map_err(follow("look at an interrupted thread"))?;
+        self.go(stopped, None)
     }
 
-    /// A thread made another: it is admitted once both its first stop and this event were seen.
+    /// A thread made another.
     fn on_birth(&mut self, stopped: Stopped) -> Result<(), TreeError> {
-        let parent = stopped.tid();
         let child = Pid::from_raw(stopped.event_message().map_err(trace)? as i32);
+        self.born(&stopped, child)?;
+        self.go_within(stopped)
+    }
+
+    /// Admits a new thread while its maker holds still: going on, the maker might change what the new one is a copy of,
+    /// or end, before the first stop of the new one was seen.
+    fn born(&mut self, maker: &Stopped, child: Pid) -> Result<(), TreeError> {
         if let Some(live) = live().get_mut(&self.root.as_raw()) {
             live.insert(child.as_raw());
         }
-        // Here the parent holds still; later it might have drawn other bytes first.
-        let process = self.process_of(parent);
+        let process = self.process_of(maker.tid());
         if let Some(random) = &mut self.random {
             random.birth(process, child);
         }
         let maker = Maker {
-            tid: parent,
-            shares_memory: shares_memory(&stopped),
+            tid: maker.tid(),
+            shares_memory: shares_memory(maker),
         };
-        match self.orphans.remove(&child) {
-            Some(orphan) => self.admit(orphan, maker).or_else(gone_is_fine)?,
-            None => {
-                self.expected.insert(child, maker);
-            }
+        match self.first_stop(child)? {
+            Some((first, signal)) => self.admit(first, signal, maker).or_else(gone_is_fine),
+            None => Ok(()),
         }
-        self.go_within(stopped)
     }
 
-    fn admit(&mut self, stopped: Stopped, maker: Maker) -> Result<(), TreeError> {
+    /// Waits for the first stop of a new thread, unless it was seen already; none when it was killed before.
+    fn first_stop(&mut self, child: Pid) -> Result<Option<(Stopped, i32)>, TreeError> {
+        loop {
+            if let Some(first) = self.orphans.remove(&child) {
+                return Ok(Some(first));
+            }
+            let report = match wait(child.as_raw(), 0) {
+                // It is nobody's to be traced, or has ended and was reported.
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+                report => report.map_err(follow("wait for a new thread"))?,
+            };
+            let ended = matches!(report, Some((_, Report::Ended(_))));
+            self.handle(report)?;
+            if ended {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn admit(&mut self, stopped: Stopped, signal: i32, maker: Maker) -> Result<(), TreeError> {
         let tid = stopped.tid();
         let birth = Birth {
             parent: self.process_of(maker.tid),
@@ -659,7 +690,26 @@ impl<'a> Tree<'a> {
                 .thread(process, &stopped)
                 .map_err(follow("begin a thread"))?;
         }
+        // Its process is being stopped: so will it be, at once, whatever the watcher has had it do.
+        if ptrace::stops_the_group(signal) {
+            nix::sys::ptrace::interrupt(tid).map_err(trace)?;
+        }
         self.go(stopped, None)
+    }
+
+    /// A thread is about to end. The report of a birth is lost when its maker is killed before we have seen it; nobody
+    /// else would ever set the new process going.
+    fn on_ending(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+        let process = self.process_of(stopped.tid());
+        for child in children(process, stopped.tid()) {
+            if !self.threads.contains_key(&child) {
+                self.born(&stopped, child)?;
+            }
+        }
+        self.watcher
+            .ending(process, &stopped)
+            .map_err(follow("look at an ending thread"))?;
+        resume_plain(stopped)
     }
 
     fn on_exec(&mut self, stopped: Stopped) -> Result<(), TreeError> {
@@ -677,6 +727,9 @@ impl<'a> Tree<'a> {
         if self.fix_random && self.fixed_random.is_ok() {
             self.fixed_random = image::fix_random(&stopped);
         }
+        if self.no_vdso && self.hidden_vdso.is_ok() {
+            self.hidden_vdso = image::hide_vdso(&stopped);
+        }
         self.watcher
             .program(&stopped, former)
             .map_err(follow("begin a program"))?;
@@ -689,7 +742,7 @@ impl<'a> Tree<'a> {
             return;
         };
         let filters = |process: &str| -> Option<u32> {
-            let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+            let status = image::read_proc_text(&format!("/proc/{process}/status")).ok()?;
             let line = status
                 .lines()
                 .find_map(|line| line.strip_prefix("Seccomp_filters:"));
@@ -718,7 +771,6 @@ impl<'a> Tree<'a> {
                 Ok(report) => self.handle(report)?,
                 Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
                     self.threads.clear();
-                    self.expected.clear();
                     self.orphans.clear();
                 }
                 Err(error) => return Err(follow("wait for descendants")(error)),
@@ -728,7 +780,7 @@ impl<'a> Tree<'a> {
     }
 
     fn someone_lives(&self) -> bool {
-        !(self.threads.is_empty() && self.expected.is_empty() && self.orphans.is_empty())
+        !(self.threads.is_empty() && self.orphans.is_empty())
     }
 
     /// Ends or lets go of whoever still lives, and notes their programs.
@@ -745,17 +797,20 @@ impl<'a> Tree<'a> {
         self.let_go()
     }
 
+    /// Kills whoever still stops, and waits for the end of all. Some may be nowhere but here: born, and not admitted
+    /// before the error that has led here. Set going without the watcher they would fault for ever.
     fn reap(&mut self) -> Result<(), TreeError> {
-        for (_, orphan) in self.orphans.drain() {
+        for (_, (orphan, _)) in self.orphans.drain() {
             let tid = orphan.tid();
             self.threads.insert(tid, tid);
+            send(tid.as_raw(), libc::SIGKILL);
             let _ = orphan.resume(Pace::Run, None);
         }
         while self.someone_lives() {
             match wait(-1, 0) {
                 Ok(Some((tid, Report::Ended(end)))) => self.on_end(tid, end),
                 Ok(Some((tid, Report::Stopped { .. }))) => {
-                    self.expected.remove(&tid);
+                    send(tid.as_raw(), libc::SIGKILL);
                     let _ = Stopped::from_wait(tid).resume(Pace::Run, None);
                 }
                 Ok(_) => {}
@@ -768,7 +823,7 @@ impl<'a> Tree<'a> {
 
     /// Detaches from every thread; each must be stopped for that.
     fn let_go(&mut self) -> Result<(), TreeError> {
-        for (_, orphan) in self.orphans.drain() {
+        for (_, (orphan, _)) in self.orphans.drain() {
             let _ = orphan.detach(None);
         }
         for tid in self.threads.keys() {
@@ -784,7 +839,6 @@ impl<'a> Tree<'a> {
                         && stopped.signal_code().ok().and_then(step_trap).is_some();
                     let pending = (event == 0 && !ours).then_some(signal);
                     let _ = stopped.detach(pending);
-                    self.expected.remove(&tid);
                     self.forget(tid);
                 }
                 Ok(_) => {}
@@ -863,9 +917,17 @@ fn shares_memory(_maker: &Stopped) -> bool {
     false
 }
 
+/// The processes that a thread has made and nobody has waited for (proc_pid_children(5)); none where the kernel does not tell.
+fn children(process: Pid, thread: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{process}/task/{thread}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let numbers = text.split_whitespace().filter_map(|id| id.parse().ok());
+    numbers.map(Pid::from_raw).collect()
+}
+
 /// The process that a thread belongs to.
 fn thread_group(tid: Pid) -> io::Result<Pid> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status"))?;
+    let status = image::read_proc_text(&format!("/proc/{tid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     line.and_then(|id| id.trim().parse().ok())
         .map(Pid::from_raw)

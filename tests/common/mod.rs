@@ -82,9 +82,15 @@ pub fn counterfoil(arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env("NO_COLOR", "1")
+        .env("COUNTERFOIL_CACHE_DIR", code_cache())
         .env_remove("COLUMNS")
         .stdin(Stdio::null());
     command
+}
+
+/// The tests' own code cache: first runs fill it, later ones use it.
+fn code_cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("code-cache")
 }
 
 /// Its finished run.

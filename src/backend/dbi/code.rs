@@ -1,6 +1,5 @@
 //! System calls that change what a program may execute.
 
-use std::fs;
 use std::io;
 
 use nix::libc::{self, user_regs_struct};
@@ -10,6 +9,7 @@ use super::ranges::Range;
 use super::setup;
 use super::space::Space;
 use crate::dbi::cache::Full;
+use crate::sys::image;
 use crate::sys::ptrace::Stopped;
 
 /// One such call.
@@ -96,7 +96,7 @@ impl Change {
 
 /// What now lies in `start..end`, as ranges that may be executed.
 pub fn read(thread: &Stopped, start: u64, end: u64) -> io::Result<Vec<Range>> {
-    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+    let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let inside = maps::lines(&text).filter(|line| line.start < end && start < line.end);
     let part = |line: maps::Line<'_>| {
         setup::range_of(&line).part(line.start.max(start), line.end.min(end))
@@ -119,6 +119,9 @@ impl Space {
             {
                 dropped += self.replace(thread, &mut range)?;
                 self.pages.clear();
+            } else if !range.volatile {
+                let translations = &mut *self.translations.borrow_mut();
+                translations.activate(thread, range.start, range.end);
             }
             self.ranges.add(range);
         }

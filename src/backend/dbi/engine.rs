@@ -23,8 +23,9 @@ use super::setup;
 use super::signals::{self, Disposition};
 use super::space::{How, Space};
 use super::state::{self, Partial};
+use super::store::Store;
 use super::support::{self, Unsupported};
-use super::tally::{Names, Stretch, Wanted, add_up};
+use super::tally::{Names, Stretch, add_up};
 use crate::backend::finish::ProcessTable;
 use crate::backend::marks::{Chunks, Marks, Sums};
 use crate::backend::profile::OffsetProfile;
@@ -119,6 +120,7 @@ impl Process {
 pub struct Engine {
     want: Detail,
     pool: Rc<Pool>,
+    store: Option<Store>,
     manner: Manner,
     threads: HashMap<Pid, Thread>,
     processes: HashMap<Pid, Process>,
@@ -127,7 +129,8 @@ pub struct Engine {
     places: OffsetProfile,
     /// Where regions are wanted, everything is counted here and not in the fields above.
     chunks: Chunks,
-    names: Names,
+    /// Where opcodes are wanted.
+    names: Option<Names>,
     modules: BTreeSet<PathBuf>,
     instructions: u64,
     magic: u32,
@@ -148,7 +151,7 @@ pub struct Counted {
 
 impl Engine {
     /// An engine for one tree.
-    pub fn new(want: Detail, log: Log) -> Result<Engine, BackendError> {
+    pub fn new(want: Detail, log: Log, store: Option<Store>) -> Result<Engine, BackendError> {
         let pool = Pool::new().map_err(|source| BackendError::File {
             doing: "make shared memory",
             path: "memfd:counterfoil".into(),
@@ -157,6 +160,7 @@ impl Engine {
         Ok(Engine {
             want,
             pool,
+            store,
             manner: requests::manner(want.regions, BUDGET),
             threads: HashMap::new(),
             processes: HashMap::new(),
@@ -164,7 +168,7 @@ impl Engine {
             opcodes: OpcodeMix::default(),
             places: OffsetProfile::default(),
             chunks: Chunks::new(want.opcodes),
-            names: Names::new()?,
+            names: want.opcodes.then(Names::new).transpose()?,
             modules: BTreeSet::new(),
             instructions: 0,
             magic: MAGIC_CALL,
@@ -263,7 +267,7 @@ impl Engine {
 
     /// Sends a thread where nothing can be executed, if that is so for the kernel, too.
     fn no_code(&mut self, stopped: &Stopped, pc: u64) -> io::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/maps", stopped.tid()))?;
+        let text = image::read_proc_text(&format!("/proc/{}/maps", stopped.tid()))?;
         let line = super::maps::lines(&text).find(|line| line.start <= pc && pc < line.end);
         if line.is_some_and(|line| line.executable() && line.name() != "[vsyscall]") {
             return self.refuse(
@@ -302,7 +306,7 @@ impl Engine {
         let space = self.space(process)?;
         let (pc, address) = if reason == INDIRECT {
             let pc = space.borrow().areas[area]
-                .slots
+                .slots()
                 .load_u64(slot::TARGET.into());
             (pc, self.translate(process, stopped, pc, How::Indirect)?)
         } else {
@@ -331,7 +335,7 @@ impl Engine {
         };
         self.thread(stopped.tid())?.at = pc;
         space.borrow().areas[area]
-            .slots
+            .slots()
             .store_u64(slot::TARGET.into(), address);
         if self.magic != MAGIC_CALL {
             stopped.skip_call()?;
@@ -383,7 +387,7 @@ impl Engine {
         let area = self.thread(tid)?.area;
         let space = self.space(process)?;
         let space = space.borrow();
-        space.areas[area].slots.store_u64(slot::REASON.into(), 0);
+        space.areas[area].slots().store_u64(slot::REASON.into(), 0);
         Ok(())
     }
 
@@ -462,7 +466,7 @@ impl Engine {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
-        let space = setup::install(stopped, &self.pool)?;
+        let space = setup::install(stopped, &self.pool, self.store.as_ref(), self.want.regions)?;
         if self.magic != MAGIC_CALL {
             let translations = space.translations.borrow();
             translations
@@ -471,8 +475,7 @@ impl Engine {
         }
         self.modules.extend(files(space.ranges.iter()));
         let area = &space.areas[0];
-        area.used.set(true);
-        area.owner.set(Some(pid));
+        area.take(pid)?;
         let base = area.address;
         let space = Rc::new(RefCell::new(space));
         self.processes
@@ -480,8 +483,17 @@ impl Engine {
         self.threads.insert(pid, new_thread(pid, 0));
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
-        self.log
-            .note(pid, || format!("begins at {:#x}", registers.rip));
+        self.log.note(pid, || {
+            let space = self
+                .processes
+                .get(&pid)
+                .map(|process| process.space.borrow());
+            let kept = space.map_or(0, |space| space.translations.borrow().kept.units_before());
+            format!(
+                "begins at {:#x}; {kept} units are kept of it",
+                registers.rip
+            )
+        });
         self.redirect(pid, stopped, registers)
     }
 
@@ -497,9 +509,8 @@ impl Engine {
             }
         };
         let area = &space.areas[free];
-        area.used.set(true);
-        area.owner.set(Some(process));
-        area.slots.store_u64(slot::REASON.into(), 0);
+        area.take(process)?;
+        area.slots().store_u64(slot::REASON.into(), 0);
         let mut registers = stopped.registers()?;
         registers.gs_base = area.address;
         stopped.set_registers(registers)?;
@@ -514,13 +525,27 @@ impl Engine {
             return Ok(());
         };
         let counters = read_counters(pid, &process)?;
-        let sums = self.catch_up(pid, &mut process, counters)?;
+        self.note_executed(pid, &process, &counters);
+        let sums = self.catch_up(&mut process, counters)?;
         release_areas(pid, &process);
+        let Process {
+            space,
+            row,
+            between,
+            ..
+        } = process;
+        self.account(row, between, sums)?;
+        self.keep_code(space);
+        Ok(())
+    }
+
+    /// Adds what a program has executed since its last mark.
+    fn account(&mut self, row: usize, between: Between, sums: Sums) -> Result<(), CountOverflow> {
         if self.want.regions {
-            let (marks, sums) = process.between.end(sums)?;
+            let (marks, sums) = between.end(sums)?;
             return self.chunks.program_over(marks, sums);
         }
-        self.table.add(process.row, sums.instructions)?;
+        self.table.add(row, sums.instructions)?;
         self.instructions = self
             .instructions
             .checked_add(sums.instructions)
@@ -529,19 +554,48 @@ impl Engine {
         self.places.merge(sums.places)
     }
 
+    /// The last to use a code cache leaves it to the next run.
+    fn keep_code(&self, space: Rc<RefCell<Space>>) {
+        if let Some(store) = &self.store
+            && let Some(space) = Rc::into_inner(space)
+            && Rc::strong_count(&space.borrow().translations) == 1
+        {
+            store.keep(&space.borrow());
+        }
+    }
+
+    /// Units whose counters are not zero are worth keeping.
+    fn note_executed(&self, pid: Pid, process: &Process, counters: &[u64]) {
+        let space = process.space.borrow();
+        let translations = &mut *space.translations.borrow_mut();
+        let units = translations.cache.units();
+        let mut executed = 0;
+        for (number, unit) in units.iter().enumerate() {
+            if counters
+                .get(unit.counter as usize)
+                .is_some_and(|count| *count > 0)
+            {
+                translations.kept.note_executed(number as u32);
+                executed += 1;
+            }
+        }
+        self.log.note(pid, || {
+            let counters = counters.len();
+            format!(
+                "{} units, {executed} of them executed, {counters} counters",
+                units.len()
+            )
+        });
+    }
+
     /// What a process has executed since it was asked last, whose counters are `counters` now.
     fn catch_up(
         &mut self,
-        pid: Pid,
         process: &mut Process,
         counters: Vec<u64>,
     ) -> Result<Sums, CountOverflow> {
         let space = process.space.borrow();
         let translations = space.translations.borrow();
-        self.log.note(pid, || {
-            let units = translations.cache.units().len();
-            format!("{units} units, {} counters", counters.len())
-        });
         let risen = process.between.risen(counters);
         let stretch = Stretch {
             counters: &risen,
@@ -549,16 +603,12 @@ impl Engine {
             carried: &process.between.carried,
             torn: process.between.torn,
         };
-        let wanted = Wanted {
-            opcodes: self.want.opcodes,
-            places: self.want.functions,
-        };
         let mut sums = add_up(
             &translations.cache,
             &space.ranges,
             &stretch,
-            wanted,
-            &mut self.names,
+            self.want.functions,
+            self.names.as_mut(),
         )?;
         if process.more > 0 {
             let sum = sums.instructions.checked_add(process.more);
@@ -671,13 +721,13 @@ impl Watcher for Engine {
         let area = thread.area;
         let space = self.space(process)?;
         let reason = space.borrow().areas[area]
-            .slots
+            .slots()
             .load_u64(slot::REASON.into()) as u32;
         if reason == 0 {
             return self.system_call(process, stopped);
         }
         space.borrow().areas[area]
-            .slots
+            .slots()
             .store_u64(slot::REASON.into(), 0);
         drop(space);
         self.answer(process, stopped, area, reason)?;
@@ -747,22 +797,31 @@ impl Watcher for Engine {
         match signals::disposition(process, stopped, signal)? {
             Disposition::Caught => self.deliver(process, stopped, signal, true, &registers),
             Disposition::Fatal => self.deliver(process, stopped, signal, false, &registers),
-            Disposition::Harmless => {
+            unnoticed @ (Disposition::Ignored | Disposition::Stops) => {
                 if signals::restarts(&registers)
                     && let Some(process) = self.processes.get_mut(&process)
                 {
                     process.more += 1;
                 }
-                Ok(plain)
+                // Another thread may set a handler before it is delivered, which would then see translated code.
+                Ok(match unnoticed {
+                    Disposition::Ignored => nothing,
+                    _ => plain,
+                })
             }
         }
     }
 
     fn ending(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
-        if !self.threads.contains_key(&stopped.tid()) {
+        // One that was killed while the engine was put into it is in no process of ours.
+        if !self.threads.contains_key(&stopped.tid()) || !self.processes.contains_key(&process) {
             return Ok(());
         }
         let registers = stopped.registers()?;
+        // Who asks to end has executed all of the unit, whose last instruction that is.
+        if signals::is_exit(&registers) {
+            return Ok(());
+        }
         self.settle(process, stopped, &registers).map(drop)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::ranges::Ranges;
+use super::store::Kept;
 use crate::dbi::cache::{Ground, Program};
 use crate::dbi::plan::Source;
 use crate::sys::ptrace::Stopped;
@@ -32,6 +33,8 @@ pub struct Code<'a> {
     pub ranges: &'a Ranges,
     /// Pages read before.
     pub pages: &'a mut Pages,
+    /// Is told which pages are read.
+    pub kept: &'a mut Kept,
     /// What was asked for last.
     pub buffer: Vec<u8>,
 }
@@ -60,6 +63,7 @@ impl Code<'_> {
             if self.pages.0.len() >= MOST_PAGES {
                 self.pages.clear();
             }
+            self.kept.note_page(page, &bytes);
             self.pages.0.insert(page, bytes);
         }
         let Some(bytes) = self.pages.0.get(&page) else {

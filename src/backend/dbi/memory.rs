@@ -9,6 +9,9 @@ use crate::dbi::cache::{Memory, Place};
 use crate::dbi::layout::{TABLE_BYTES, ZONE_BYTES};
 use crate::sys::shared::{Shared, Window};
 
+/// Bytes from which a system call is cheaper than stores to memory that was not touched before.
+const MUCH: usize = 16 << 10;
+
 /// The shared memory of a run, given out in parts that are never given twice.
 pub struct Pool {
     shared: Shared,
@@ -118,6 +121,10 @@ impl Drop for CodeMemory {
 
 impl Memory for CodeMemory {
     fn write(&self, offset: u64, bytes: &[u8]) {
+        // The kernel fills whole pages for less than we would pay to have them mapped.
+        if bytes.len() >= MUCH && self.pool.shared().write(offset, bytes).is_ok() {
+            return;
+        }
         self.with(offset, |window, at| window.write(at, bytes));
     }
 

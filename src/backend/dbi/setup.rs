@@ -4,7 +4,6 @@
 //! on nothing else, so that a program with fixed addresses has them where it had them in the run before.
 
 use std::cell::RefCell;
-use std::fs;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,8 +15,10 @@ use super::maps::{self, Line};
 use super::memory::{CodeMemory, Pool};
 use super::ranges::{Range, Ranges};
 use super::space::{AREAS_AT_ONCE, Space, Translations};
+use super::store::{self, Kept, Key, Store};
 use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
+use crate::sys::image;
 use crate::sys::inject::Calls;
 use crate::sys::ptrace::Stopped;
 
@@ -39,8 +40,14 @@ const MIB: u64 = 1 << 20;
 const BELOW_STACK: u64 = 1024;
 
 /// Puts the engine into a program that is stopped at its exec; its address space, and the address of its first area.
-pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
-    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+/// `marked`: whether markers are looked for, so that only code is recalled that was translated in the same way.
+pub fn install(
+    thread: &Stopped,
+    pool: &Rc<Pool>,
+    store: Option<&Store>,
+    marked: bool,
+) -> io::Result<Space> {
+    let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
     let gadget = system_call_in_vdso(thread, &lines)?;
     let mut calls = Calls::begin(thread, gadget)?;
@@ -57,7 +64,22 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
     map_table(&mut calls, fd, table, NEW)?;
     let cache = Cache::new(&zones, table, &memory);
     calls.through(cache.system_call());
-    let translations = Rc::new(RefCell::new(Translations { cache, memory }));
+    let mut translations = Translations {
+        cache,
+        memory,
+        kept: Kept::default(),
+    };
+    let places: Vec<u64> = zones
+        .iter()
+        .chain([&table])
+        .map(|place| place.address)
+        .collect();
+    if let Some(store) = store
+        && let Some(key) = Key::of(thread, &lines, &places, marked)
+    {
+        store::recall(store, key, &mut translations);
+    }
+    let translations = Rc::new(RefCell::new(translations));
     let mut space = Space {
         pool: Rc::clone(pool),
         translations,
@@ -73,6 +95,10 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>) -> io::Result<Space> {
     {
         forbid(&mut calls, line)?;
         space.ranges.add(range_of(line));
+        space
+            .translations
+            .borrow_mut()
+            .activate(thread, line.start, line.end);
     }
     calls.end()?;
     Ok(space)
@@ -146,10 +172,18 @@ fn open(calls: &mut Calls<'_>, path: u64) -> io::Result<u64> {
     let flags = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
     let here = libc::AT_FDCWD as i64 as u64;
     calls.make(libc::SYS_openat, [here, path, flags, 0, 0, 0]).map_err(|error| {
-        io::Error::other(format!(
+        explained(error, |error| format!(
             "the program cannot open our memory through /proc ({error}): it runs as another user, or without this /proc"
         ))
     })
+}
+
+/// An error in words, but for that of a thread that was killed: that is none, and is told by its number.
+fn explained(error: io::Error, words: impl FnOnce(&io::Error) -> String) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => error,
+        _ => io::Error::other(words(&error)),
+    }
 }
 
 fn close(calls: &mut Calls<'_>, fd: u64) -> io::Result<()> {
@@ -173,7 +207,7 @@ fn map(
     calls
         .make(libc::SYS_mmap, [address, bytes, protection as u64, flags, fd, offset])
         .map_err(|error| {
-            io::Error::other(format!(
+            explained(error, |error| format!(
                 "map {} MiB at {address:#x} in the program: {error} (is its address space limited by `ulimit -v`?)",
                 bytes / MIB
             ))
@@ -222,7 +256,8 @@ fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) ->
     // A core file has no use for them.
     let unused = libc::MADV_DONTDUMP as u64;
     calls.make(libc::SYS_madvise, [address, bytes, unused, 0, 0, 0])?;
-    space.add_areas(address, offset, AREAS_AT_ONCE)
+    space.add_areas(address, offset, AREAS_AT_ONCE);
+    Ok(())
 }
 
 /// Maps more areas: all are in use. `own` is an area that the stopped thread can read.
@@ -271,13 +306,17 @@ pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> 
     close(&mut calls, fd)?;
     calls.end()?;
     let cache = shared.cache.moved(&offsets, new_table.offset);
-    space.translations = Rc::new(RefCell::new(Translations { cache, memory }));
+    space.translations = Rc::new(RefCell::new(Translations {
+        cache,
+        memory,
+        kept: shared.kept.clone(),
+    }));
     Ok(())
 }
 
 /// Adds a zone near `pc` to a code cache that is full. None of its processes may share it.
 pub fn more_zones(thread: &Stopped, space: &mut Space, own: u64, pc: u64) -> io::Result<()> {
-    let text = fs::read_to_string(format!("/proc/{}/maps", thread.tid()))?;
+    let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
     let address =
         near(&lines, pc).ok_or_else(|| io::Error::other("no room for a larger code cache"))?;

@@ -1,11 +1,11 @@
 //! What a signal means to a program, and whether it is about the instruction it stands at.
 
-use std::fs;
 use std::io;
 
 use nix::libc::{self, user_regs_struct};
 
 use crate::sys::Pid;
+use crate::sys::image;
 use crate::sys::ptrace::{Stopped, signal_address};
 
 /// What becomes of a signal.
@@ -15,21 +15,17 @@ pub enum Disposition {
     Caught,
     /// It ends the program.
     Fatal,
-    /// It is ignored, or stops the program for a while.
-    Harmless,
+    /// Nothing: it is ignored.
+    Ignored,
+    /// It stops the program for a while.
+    Stops,
 }
 
-/// Signals that do nothing, or stop, where no handler is set (signal(7)).
-const HARMLESS: [i32; 8] = [
-    libc::SIGCHLD,
-    libc::SIGURG,
-    libc::SIGWINCH,
-    libc::SIGCONT,
-    libc::SIGSTOP,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-];
+/// Signals that do nothing where no handler is set (signal(7)); SIGCONT has done its work when it is delivered.
+const NO_ACTION: [i32; 4] = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
+
+/// Signals that stop where no handler is set.
+const STOPPING: [i32; 4] = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Signals that an instruction can raise.
 const FAULTS: [i32; 5] = [
@@ -47,7 +43,7 @@ fn is_fault(info: &libc::siginfo_t) -> bool {
 
 /// What becomes of `signal` in a process, as /proc tells (proc_pid_status(5)).
 pub fn disposition(process: Pid, stopped: &Stopped, signal: i32) -> io::Result<Disposition> {
-    let status = fs::read_to_string(format!("/proc/{}/status", stopped.tid()))?;
+    let status = image::read_proc_text(&format!("/proc/{}/status", stopped.tid()))?;
     let set = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let bits = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
@@ -64,11 +60,17 @@ pub fn disposition(process: Pid, stopped: &Stopped, signal: i32) -> io::Result<D
             Disposition::Caught
         });
     }
-    let ignored = set("SigIgn:")? & bit != 0;
-    if (ignored && !is_fault(&stopped.signal_info()?)) || HARMLESS.contains(&signal) {
-        return Ok(Disposition::Harmless);
+    if NO_ACTION.contains(&signal) {
+        return Ok(Disposition::Ignored);
     }
-    Ok(Disposition::Fatal)
+    let ignored = set("SigIgn:")? & bit != 0;
+    if ignored && !is_fault(&stopped.signal_info()?) {
+        return Ok(Disposition::Ignored);
+    }
+    Ok(match STOPPING.contains(&signal) {
+        true => Disposition::Stops,
+        false => Disposition::Fatal,
+    })
 }
 
 /// Whether the address that goes with the signal is that of the instruction, `rip`.
@@ -98,6 +100,14 @@ pub fn is_handler_entry(stopped: &Stopped) -> io::Result<bool> {
 /// Whether a trap was raised by the program's own trap flag (asm-generic/siginfo.h, TRAP_TRACE): ours are expected.
 pub fn is_own_step(stopped: &Stopped) -> io::Result<bool> {
     Ok(stopped.signal_code()? == libc::TRAP_TRACE)
+}
+
+/// Whether a thread that is ending asked for it itself.
+pub fn is_exit(registers: &user_regs_struct) -> bool {
+    matches!(
+        registers.orig_rax as libc::c_long,
+        libc::SYS_exit | libc::SYS_exit_group
+    )
 }
 
 /// Whether the kernel will make the system call again that the signal has interrupted (linux/errno.h, ERESTARTSYS and

@@ -3,13 +3,14 @@
 //! Threads share it, and so does a process between vfork and exec. A forked process has one of its own, which shares the
 //! code cache with its parent's until one of the two maps other code.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 
 use super::fetch::{Code, Pages};
 use super::memory::{CodeMemory, Pool};
 use super::ranges::Ranges;
+use super::store::Kept;
 use crate::dbi::cache::{Cache, Manner, NoTranslation, Stand};
 use crate::dbi::layout::{AREA_BYTES, COUNTERS, slot};
 use crate::sys::Pid;
@@ -25,6 +26,8 @@ pub struct Translations {
     pub cache: Cache,
     /// The memory.
     pub memory: CodeMemory,
+    /// What is kept of it from run to run.
+    pub kept: Kept,
 }
 
 /// The area of one thread.
@@ -33,8 +36,7 @@ pub struct Area {
     pub address: u64,
     /// Its offset in the pool.
     pub offset: u64,
-    /// Its slots.
-    pub slots: Window,
+    slots: OnceCell<Window>,
     /// The process whose counts are in it.
     pub owner: Cell<Option<Pid>>,
     /// Whether a thread uses it.
@@ -42,9 +44,33 @@ pub struct Area {
     pool: Rc<Pool>,
 }
 
+impl Area {
+    /// Gives it to a thread of a process.
+    pub fn take(&self, process: Pid) -> io::Result<()> {
+        if self.slots.get().is_none() {
+            let slots = self.pool.shared().window(self.offset, COUNTERS.into())?;
+            slots.write(slot::PATH.into(), self.pool.path());
+            let _ = self.slots.set(slots);
+        }
+        self.used.set(true);
+        self.owner.set(Some(process));
+        Ok(())
+    }
+
+    /// The slots of an area that was taken.
+    pub fn slots(&self) -> &Window {
+        let Some(slots) = self.slots.get() else {
+            unreachable!("threads are in areas that were given to them")
+        };
+        slots
+    }
+}
+
 impl Drop for Area {
     fn drop(&mut self) {
-        self.pool.shared().discard(self.offset, AREA_BYTES);
+        if self.slots.get().is_some() {
+            self.pool.shared().discard(self.offset, AREA_BYTES);
+        }
     }
 }
 
@@ -71,11 +97,16 @@ impl Space {
         how: How,
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
-        let Translations { cache, memory } = &mut *self.translations.borrow_mut();
+        let Translations {
+            cache,
+            memory,
+            kept,
+        } = &mut *self.translations.borrow_mut();
         let mut code = Code {
             thread,
             ranges: &self.ranges,
             pages: &mut self.pages,
+            kept,
             buffer: Vec::new(),
         };
         match how {
@@ -87,7 +118,7 @@ impl Space {
 
     /// What it means that a thread stands at `address`; none if that is no translated code.
     pub fn stand(&self, address: u64, area: usize) -> Option<Stand> {
-        let reason = self.areas[area].slots.load_u64(slot::REASON.into()) as u32;
+        let reason = self.areas[area].slots().load_u64(slot::REASON.into()) as u32;
         self.translations.borrow().cache.stand(address, reason)
     }
 
@@ -108,24 +139,21 @@ impl Space {
     }
 
     /// Adds mapped areas, from `address` in the program and `offset` in the pool on.
-    pub fn add_areas(&mut self, address: u64, offset: u64, count: u64) -> io::Result<()> {
+    pub fn add_areas(&mut self, address: u64, offset: u64, count: u64) {
         for number in 0..count {
             let offset = offset + number * AREA_BYTES;
-            let slots = self.pool.shared().window(offset, COUNTERS.into())?;
-            slots.write(slot::PATH.into(), self.pool.path());
             let address = address + number * AREA_BYTES;
             let pool = Rc::clone(&self.pool);
             let (owner, used) = (Cell::new(None), Cell::new(false));
             self.areas.push(Rc::new(Area {
                 address,
                 offset,
-                slots,
+                slots: OnceCell::new(),
                 owner,
                 used,
                 pool,
             }));
         }
-        Ok(())
     }
 
     /// A free area that holds no other process's counts.

@@ -48,7 +48,7 @@ pub fn original(
 }
 
 fn load(area: &Area, at: u32) -> u64 {
-    area.slots.load_u64(at.into())
+    area.slots().load_u64(at.into())
 }
 
 fn on_the_way(

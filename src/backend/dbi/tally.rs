@@ -12,15 +12,6 @@ use crate::dbi::decode;
 use crate::isa::{self, Arch, Decoder};
 use crate::model::CountOverflow;
 
-/// What is wanted besides the number of instructions.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
-    /// By opcode.
-    pub opcodes: bool,
-    /// By place.
-    pub places: bool,
-}
-
 /// The counters of a stretch of a process's life, and what they do not say.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch<'a> {
@@ -60,13 +51,13 @@ impl Names {
     }
 }
 
-/// Adds up what was executed in a stretch.
+/// Adds up what was executed in a stretch; by place, and by opcode if there are names for them.
 pub fn add_up(
     cache: &Cache,
     ranges: &Ranges,
     stretch: &Stretch,
-    wanted: Wanted,
-    names: &mut Names,
+    places: bool,
+    mut names: Option<&mut Names>,
 ) -> Result<Sums, CountOverflow> {
     let counters = stretch.counters;
     let mut sums = Sums::default();
@@ -79,7 +70,7 @@ pub fn add_up(
             false => corrections.get(&(index as u32)),
         };
         let corrected = corrected.map_or(&[][..], Vec::as_slice);
-        if unit.marker || (entered == 0 && corrected.is_empty()) {
+        if unit.marker() || (entered == 0 && corrected.is_empty()) {
             continue;
         }
         executed.clear();
@@ -92,8 +83,9 @@ pub fn add_up(
                 .for_each(|count| *count = (*count).max(0));
         }
         total += executed.iter().sum::<i128>();
-        if wanted.opcodes || wanted.places {
-            detail(&mut sums, cache, ranges, unit, &executed, wanted, names)?;
+        if places || names.is_some() {
+            let names = names.as_deref_mut();
+            detail(&mut sums, cache, ranges, unit, &executed, places, names)?;
         }
     }
     sums.instructions = u64::try_from(total).map_err(|_| CountOverflow)?;
@@ -143,8 +135,8 @@ fn detail(
     ranges: &Ranges,
     unit: &Unit,
     executed: &[i128],
-    wanted: Wanted,
-    names: &mut Names,
+    places: bool,
+    mut names: Option<&mut Names>,
 ) -> Result<(), CountOverflow> {
     let bytes = cache.bytes_of(unit);
     let mut at = 0;
@@ -153,10 +145,10 @@ fn detail(
         let rest = bytes.get(at..).unwrap_or_default();
         let length = usize::from(decode::decode(rest, unit.pc + at as u64).len.max(1));
         let one = rest.get(..length).unwrap_or(rest);
-        if wanted.opcodes {
+        if let Some(names) = names.as_deref_mut() {
             sums.opcodes.add(names.of(one), count)?;
         }
-        if wanted.places && count > 0 {
+        if places && count > 0 {
             add_place(&mut sums.places, ranges, unit.pc + at as u64, one, count)?;
         }
         at += length;

@@ -28,6 +28,10 @@ impl Backend for Cachegrind {
         probe(self, 0)
     }
 
+    fn needs_folder(&self) -> bool {
+        true
+    }
+
     fn run(&self, launch: &Launch, want: Detail, scratch: &Path) -> Result<Run, BackendError> {
         super::check_offer(self, want)?;
         let valgrind = Valgrind::find().map_err(|source| BackendError::Unavailable {

@@ -99,6 +99,8 @@ impl Valgrind {
             program: self.launcher.clone(),
             args,
             report: (tool == Tool::Callgrind).then(log_writes),
+            // Valgrind looks for it itself, and leaves it to its client.
+            no_vdso: false,
             ..launch.clone()
         }
     }

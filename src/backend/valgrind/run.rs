@@ -144,6 +144,7 @@ fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
     let mut pinning = Pinning::default();
     // Valgrind itself lays out the program's memory, and always the same.
     pinning.pinned(Pin::Aslr);
+    pinning.free(Pin::Vdso, "Valgrind leaves it to programs");
     let of_tree = finish::pinning(launch, finished).0;
     pinning
         .0

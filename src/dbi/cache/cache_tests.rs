@@ -183,7 +183,7 @@ fn a_request_that_was_not_made_yet_stands_at_its_own_address() {
             .find(|exit| exit.kind == ExitKind::Request)
             .unwrap();
         assert_eq!((request.target, request.done), (0x1002, 0));
-        assert!(cache.units()[0].marker);
+        assert!(cache.units()[0].marker());
         let cold = ZONE.address + u64::from(COLD_START);
         let end = ZONE.address + u64::from(cache.zones[0].hot);
         let cold_end = ZONE.address + u64::from(cache.zones[0].cold);

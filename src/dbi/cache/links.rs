@@ -80,7 +80,7 @@ impl Cache {
         }
         let zone = &self.zones[usize::from(unit.zone)];
         let high = u64::from(unit.prologue)
-            + if unit.flags_dead {
+            + if unit.flags_dead() {
                 HIGH_IF_DEAD
             } else {
                 HIGH_IF_LIVE
@@ -91,6 +91,7 @@ impl Cache {
     /// Forgets the translations of what begins in `start..end`, whose code is no longer what it was: nothing leads to
     /// them any more. A thread that is inside one leaves by its end.
     pub fn drop_range(&mut self, start: u64, end: u64, memory: &impl Memory) -> Result<(), Full> {
+        self.release(start, end);
         let inside = |pc: u64| start <= pc && pc < end;
         // Each exit there waits anew, once: those that wait already would else wait twice, in a circle.
         self.waiting.retain(|target, _| !inside(*target));
@@ -114,10 +115,9 @@ impl Cache {
     /// Whether something that begins in `start..end` is translated that does not look at its code itself.
     pub fn relies_on(&self, start: u64, end: u64) -> impl Iterator<Item = &Unit> {
         let current = self
-            .index
-            .values()
-            .map(|index| &self.units[*index as usize]);
-        current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked)
+            .current_units()
+            .map(|index| &self.units[index as usize]);
+        current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked())
     }
 
     /// Links a new unit: its exits wait for their targets, and those that waited for it have an end.
@@ -175,7 +175,7 @@ impl Cache {
         let otherwise = self.bucket_head(zone, unit.pc, memory)?;
         let mut code = Code::default();
         code.restart(self.zones[zone].base + u64::from(self.zones[zone].cold));
-        prologue(&mut code, unit.pc, unit.flags_dead, otherwise);
+        prologue(&mut code, unit.pc, unit.flags_dead(), otherwise);
         code.jump(self.body(&unit));
         let start = self.zones[zone]
             .add_cold(&code.bytes, Owner::Lookup, memory)

@@ -37,15 +37,22 @@ impl Zone {
         code.restart(place.address);
         let common = Common::make(&mut code);
         memory.write(place.offset, &code.bytes);
-        Zone {
+        let mut zone = Zone {
             base: place.address,
             offset: place.offset,
-            hot: code.offset().next_multiple_of(64),
+            hot: 0,
             cold: COLD_START,
             common,
             hot_owners: Vec::new(),
             cold_owners: Vec::new(),
-        }
+        };
+        zone.hot = zone.first_hot();
+        zone
+    }
+
+    /// Where its hot code begins.
+    pub(super) fn first_hot(&self) -> u32 {
+        ((self.common.end - self.base) as u32).next_multiple_of(64)
     }
 
     /// Whether there is room for a unit, and for a hop besides.

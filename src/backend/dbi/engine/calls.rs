@@ -1,6 +1,5 @@
 //! The system calls that the tracer is told of: what becomes of them, and what follows from them.
 
-use std::fs;
 use std::io;
 use std::rc::Rc;
 
@@ -14,6 +13,7 @@ use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
+use crate::sys::image;
 use crate::sys::ptrace::Stopped;
 use crate::sys::tree::Call;
 
@@ -23,6 +23,9 @@ const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
 /// `mcontext_t.rip` behind the stack pointer at rt_sigreturn (arch/x86/include/uapi/asm/sigcontext.h): 40 bytes of
 /// ucontext, then 16 registers.
 const RIP_IN_FRAME: u64 = 40 + 16 * 8;
+
+/// Length of the instruction `syscall`.
+const SYSTEM_CALL_BYTES: u64 = 2;
 
 impl Engine {
     /// A signal handler returns: to translated code.
@@ -37,6 +40,16 @@ impl Engine {
         if stopped.read(place, &mut rip).unwrap_or(0) == rip.len() {
             let pc = u64::from_ne_bytes(rip);
             let address = self.translate(process, stopped, pc, How::Direct)?;
+            if stopped.registers()?.orig_rax != registers.orig_rax {
+                // Room for the translation was made by calls of ours, in the place of this one: it is made again.
+                stopped.set_registers(user_regs_struct {
+                    rip: registers.rip - SYSTEM_CALL_BYTES,
+                    rax: registers.orig_rax,
+                    orig_rax: u64::MAX,
+                    ..*registers
+                })?;
+                return Ok(Call::Done);
+            }
             self.thread(stopped.tid())?.at = pc;
             // What lies below the stack pointer is nobody's once the call is made.
             stopped.write(place, &address.to_ne_bytes())?;
@@ -101,7 +114,7 @@ impl Engine {
         let Ok(shown) = self.space(of) else {
             return Ok(Call::Make);
         };
-        let real = fs::read_to_string(format!("/proc/{of}/maps"))?;
+        let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
         let text = {
             let shown = shown.borrow();
             maps::disguise(&real, &shown.ranges, &shown.hidden())
@@ -109,7 +122,7 @@ impl Engine {
         let (file, path_of_file) = support::lend(&text)?;
         let area = self.thread(stopped.tid())?.area;
         let own = Rc::clone(&self.space(process)?.borrow().areas[area]);
-        own.slots.write(slot::OTHER_PATH.into(), &path_of_file);
+        own.slots().write(slot::OTHER_PATH.into(), &path_of_file);
         let address = own.address + u64::from(slot::OTHER_PATH);
         let mut registers = stopped.registers()?;
         if second {

@@ -105,7 +105,9 @@ impl Engine {
     /// A thread stands at a client request, and its own registers are in its area.
     pub(super) fn request(&mut self, pid: Pid, stopped: &Stopped, area: usize) -> io::Result<()> {
         let space = self.space(pid)?;
-        let address = space.borrow().areas[area].slots.load_u64(slot::RAX.into());
+        let address = space.borrow().areas[area]
+            .slots()
+            .load_u64(slot::RAX.into());
         let Some(request) = Request::read(stopped, address)? else {
             return Ok(());
         };
@@ -155,7 +157,7 @@ impl Engine {
         process.between.torn |= others.torn;
         if process.between.marks.counting() {
             process.partial.extend(&others.partial);
-            let sums = self.catch_up(pid, process, counters)?;
+            let sums = self.catch_up(process, counters)?;
             process.between.add(sums)?;
         } else {
             process.between.seen = counters;
