@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use counterfoil::backend::step::Step;
-use counterfoil::backend::{Backend, BackendError, Detail};
+use counterfoil::backend::{Backend, Detail};
 use counterfoil::model::{Caveat, Outcome, Pin, PinState, Run};
 use counterfoil::sys::spawn::Launch;
 use tempfile::TempDir;
@@ -15,12 +15,6 @@ const ALL: Detail = Detail {
     opcodes: true,
     functions: true,
     regions: false,
-};
-
-const REGIONS: Detail = Detail {
-    opcodes: true,
-    functions: true,
-    regions: true,
 };
 
 /// A program built from source in a folder of its own.
@@ -80,14 +74,12 @@ impl Program {
                 "functions sum to the total"
             );
         }
-        if !want.regions {
-            let rows = run.processes.iter().map(|row| row.instructions.unwrap());
-            assert_eq!(
-                rows.sum::<u64>(),
-                run.instructions,
-                "processes sum to the total"
-            );
-        }
+        let rows = run.processes.iter().map(|row| row.instructions.unwrap());
+        assert_eq!(
+            rows.sum::<u64>(),
+            run.instructions,
+            "processes sum to the total"
+        );
         run
     }
 
@@ -488,129 +480,6 @@ fn pins_are_reported_as_they_held() {
 }
 
 #[test]
-fn a_program_without_regions_is_refused_when_regions_are_wanted() {
-    let program = asm(&format!("_start: {EXIT}"));
-    let answer = Step::default().run(&program.launch(), REGIONS, program.folder.path());
-    assert!(matches!(
-        answer,
-        Err(BackendError::Tool {
-            tool: "regions",
-            ..
-        })
-    ));
-}
-
-/// The regions of a run as (name, entries, instructions).
-fn regions(run: &Run) -> Vec<(&str, u64, u64)> {
-    let regions = run.regions.as_ref().unwrap().iter();
-    regions
-        .map(|(name, r)| (name.as_str(), r.entries, r.instructions))
-        .collect()
-}
-
-/// A hundred rounds: 201 instructions.
-const BURN: &str = r#"__asm__ volatile("mov $100,%%ecx\n1: dec %%ecx\njnz 1b" ::: "rcx", "cc")"#;
-
-#[test]
-fn a_region_counts_what_is_between_its_markers_and_nothing_of_them() {
-    let source = format!(
-        "#include <counterfoil.h>\nint main(void) {{
-           for (int i = 0; i < 3; i++) {{ COUNTERFOIL_REGION_BEGIN(\"burn\"); {BURN};
-             COUNTERFOIL_REGION_END(\"burn\"); }}
-           COUNTERFOIL_REGION_BEGIN(\"empty\"); COUNTERFOIL_REGION_END(\"empty\"); return 0; }}"
-    );
-    for flags in [
-        &["-O0"][..],
-        &["-O2"],
-        &["-O2", "-fPIC", "-pie"],
-        &["-static"],
-    ] {
-        let run = compile("prog.c", &source, flags).run(REGIONS);
-        assert_eq!(
-            regions(&run),
-            [("burn", 3, 603), ("empty", 1, 0)],
-            "{flags:?}"
-        );
-        assert_eq!((run.instructions, opcode(&run, "dec")), (603, 300));
-        assert_eq!(function(&run, "main"), 603);
-        assert_eq!(run.caveats, []);
-    }
-}
-
-#[test]
-fn nested_regions_count_in_each_open_one() {
-    // One translation unit as C++, nested calls; a's own part is its two inner markers.
-    let source = format!(
-        "#include <counterfoil.h>\nint main() {{
-           COUNTERFOIL_REGION_BEGIN(\"a\"); COUNTERFOIL_REGION_BEGIN(\"b\"); {BURN};
-           COUNTERFOIL_REGION_END(\"b\"); {BURN}; COUNTERFOIL_REGION_END(\"a\"); return 0; }}"
-    );
-    let run = compile("prog.cc", &source, &["-std=c++11", "-O1"]).run(REGIONS);
-    let [("a", 1, a), ("b", 1, 201)] = regions(&run)[..] else {
-        panic!("{:?}", run.regions)
-    };
-    assert!((402..450).contains(&a), "{a}");
-    assert_eq!(run.instructions, a);
-}
-
-#[test]
-fn a_child_forked_in_a_region_counts_in_it() {
-    let source = format!(
-        "#include <counterfoil.h>\n#include <unistd.h>\n#include <sys/wait.h>\nint main(void) {{
-           int s; COUNTERFOIL_REGION_BEGIN(\"a\"); if (!fork()) {{ {BURN}; _exit(0); }} wait(&s);
-           COUNTERFOIL_REGION_END(\"a\"); return s; }}"
-    );
-    let run = compile("prog.c", &source, &["-O1"]).run(REGIONS);
-    assert_eq!(opcode(&run, "dec"), 100);
-    assert_eq!(run.caveats, []);
-}
-
-#[test]
-fn a_program_marked_for_callgrind_works_unchanged() {
-    let source = format!(
-        "#include <valgrind/callgrind.h>\nint main(void) {{
-           CALLGRIND_START_INSTRUMENTATION; {BURN}; CALLGRIND_DUMP_STATS_AT(\"x\"); {BURN}; {BURN};
-           CALLGRIND_STOP_INSTRUMENTATION; {BURN}; return 0; }}"
-    );
-    let run = compile("prog.c", &source, &["-O2"]).run(REGIONS);
-    let [("instrumented", 1, rest), ("x", 1, x)] = regions(&run)[..] else {
-        panic!("{:?}", run.regions)
-    };
-    // The header's own stores before each request are a few instructions.
-    assert!(
-        (201..230).contains(&x) && (402..430).contains(&rest),
-        "{x} {rest}"
-    );
-    assert_eq!(opcode(&run, "dec"), 300);
-    assert_eq!(run.instructions, x + rest);
-}
-
-#[test]
-fn a_program_that_only_toggles_is_counted_while_it_is_on() {
-    let source = format!(
-        "#include <valgrind/callgrind.h>\nint main(void) {{ {BURN};
-           CALLGRIND_TOGGLE_COLLECT; {BURN}; CALLGRIND_TOGGLE_COLLECT; {BURN};
-           CALLGRIND_TOGGLE_COLLECT; {BURN}; CALLGRIND_TOGGLE_COLLECT; return 0; }}"
-    );
-    let run = compile("prog.c", &source, &["-O2"]).run(REGIONS);
-    assert_eq!(opcode(&run, "dec"), 200);
-    assert_eq!(
-        run.regions.unwrap().keys().collect::<Vec<_>>(),
-        ["collected"]
-    );
-}
-
-#[test]
-fn zeroed_counts_are_forgotten() {
-    let source = format!(
-        "#include <valgrind/callgrind.h>\nint main(void) {{ CALLGRIND_START_INSTRUMENTATION; {BURN};
-           CALLGRIND_ZERO_STATS; {BURN}; CALLGRIND_STOP_INSTRUMENTATION; return 0; }}"
-    );
-    let run = compile("prog.c", &source, &["-O2"]).run(REGIONS);
-    assert_eq!(opcode(&run, "dec"), 100);
-}
-
-#[test]
 fn markers_change_nothing_for_a_program_that_is_not_counted() {
     let source = "#include <counterfoil.h>\nint main(void) { COUNTERFOIL_REGION_BEGIN(\"a\");
         COUNTERFOIL_REGION_END(\"a\"); return 7; }";
@@ -649,158 +518,4 @@ fn regions_are_told_to_the_control_pipe_and_wait_for_its_answer() {
     let mut text = String::new();
     told.read_to_string(&mut text).unwrap();
     assert_eq!(text, "begin:a\nbegin:b\nend:b\nend:a\n");
-}
-
-/// Compiles a Rust program with the shim crate, and a C object to link with it if any.
-fn rust(source: &str, flags: &[&str], c_part: Option<&str>) -> Program {
-    let rustc = |arguments: &[&std::ffi::OsStr]| {
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let status = Command::new(rustc)
-            .args(["--edition", "2024"])
-            .args(arguments)
-            .status();
-        assert!(status.expect("rustc is needed").success());
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim");
-    let kind = [
-        "--crate-name",
-        "counterfoil_shim",
-        "--crate-type",
-        "rlib",
-        "-O",
-        "-o",
-    ];
-    let library = at("libcounterfoil_shim.rlib");
-    let mut arguments: Vec<&std::ffi::OsStr> = kind.iter().map(std::ffi::OsStr::new).collect();
-    let crate_file = shim.join("src/lib.rs");
-    arguments.extend([library.as_os_str(), crate_file.as_os_str()]);
-    rustc(&arguments);
-    std::fs::write(at("prog.rs"), source).unwrap();
-    let (program, path, object) = (at("prog.rs"), at("prog"), at("part.o"));
-    let mut dependency = std::ffi::OsString::from("counterfoil_shim=");
-    dependency.push(&library);
-    let mut link = std::ffi::OsString::from("link-arg=");
-    link.push(&object);
-    let mut arguments: Vec<&std::ffi::OsStr> = flags.iter().map(std::ffi::OsStr::new).collect();
-    arguments.extend([
-        "--extern".as_ref(),
-        dependency.as_os_str(),
-        "-o".as_ref(),
-        path.as_os_str(),
-    ]);
-    if let Some(part) = c_part {
-        std::fs::write(at("part.c"), part).unwrap();
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-O1", "-c", "-I"])
-            .arg(shim.join("include"))
-            .arg("-o")
-            .arg(&object);
-        assert!(gcc.arg(at("part.c")).status().unwrap().success());
-        arguments.extend(["-C".as_ref(), link.as_os_str()]);
-    }
-    arguments.push(program.as_os_str());
-    rustc(&arguments);
-    Program { folder, path }
-}
-
-/// A hundred rounds, 201 instructions, in Rust.
-const RUST_BURN: &str =
-    r#"unsafe { core::arch::asm!("mov ecx, 100", "2: dec ecx", "jnz 2b", out("ecx") _) }"#;
-
-#[test]
-fn regions_of_the_rust_crate_count_exactly() {
-    let source = format!(
-        "use counterfoil_shim::{{begin, end, region}};
-         fn main() {{
-           for _ in 0..2 {{ begin!(\"plain\"); {RUST_BURN}; end!(\"plain\"); }}
-           {{ let _inside = region!(\"guard\"); {RUST_BURN}; }}
-           let _ = std::panic::catch_unwind(|| {{ let _inside = region!(\"thrown\"); std::panic::resume_unwind(Box::new(())); }});
-         }}"
-    );
-    let run = rust(&source, &["-O"], None).run(REGIONS);
-    let [("guard", 1, guard), ("plain", 2, plain), ("thrown", 1, _)] = regions(&run)[..] else {
-        panic!("{:?}", run.regions)
-    };
-    assert_eq!((guard, plain), (201, 402));
-    assert_eq!(run.caveats, []);
-}
-
-#[test]
-fn c_and_rust_share_the_depth_of_their_regions() {
-    // If C did not know of the region in Rust, its end would stop the counting of the rest.
-    let source = format!(
-        "use counterfoil_shim::{{begin, end}};
-         unsafe extern \"C\" {{ fn inner(); }}
-         fn main() {{ begin!(\"outer\"); unsafe {{ inner() }}; {RUST_BURN}; end!(\"outer\"); }}"
-    );
-    let part = format!(
-        "#include <counterfoil.h>\nvoid inner(void) {{ COUNTERFOIL_REGION_BEGIN(\"inner\"); {BURN};
-           COUNTERFOIL_REGION_END(\"inner\"); }}"
-    );
-    let run = rust(&source, &["-O"], Some(&part)).run(REGIONS);
-    let [("inner", 1, 201), ("outer", 1, outer)] = regions(&run)[..] else {
-        panic!("{:?}", run.regions)
-    };
-    assert!((402..460).contains(&outer), "{outer}");
-    assert_eq!(opcode(&run, "dec"), 200);
-}
-
-/// What callgrind counts between two dumps, by the label of the second.
-fn callgrind_chunks(program: &Program) -> Vec<(String, u64)> {
-    let out = program.folder.path().join("callgrind.out");
-    let mut to = std::ffi::OsString::from("--callgrind-out-file=");
-    to.push(&out);
-    let mut valgrind = Command::new("valgrind");
-    valgrind.args([
-        "-q",
-        "--tool=callgrind",
-        "--instr-atstart=no",
-        "--combine-dumps=yes",
-    ]);
-    let status = valgrind
-        .args([
-            "--dump-instr=yes".as_ref(),
-            to.as_os_str(),
-            program.path.as_os_str(),
-        ])
-        .status();
-    assert!(status.expect("valgrind is needed: install it").success());
-    let text = std::fs::read_to_string(out).unwrap();
-    let labels = text
-        .lines()
-        .filter_map(|l| l.strip_prefix("desc: Trigger: "));
-    let labels = labels.map(|l| l.trim_start_matches("Client Request: ").to_owned());
-    let totals = text.lines().filter_map(|l| l.strip_prefix("totals: "));
-    labels.zip(totals.map(|t| t.parse().unwrap())).collect()
-}
-
-#[test]
-fn callgrind_counts_the_same_between_markers() {
-    let source = format!(
-        "#include <counterfoil.h>
-         __attribute__((noinline)) static int fib(int n) {{ return n < 2 ? n : fib(n - 1) + fib(n - 2); }}
-         int main(void) {{ volatile int n = 12, sum = 0;
-           COUNTERFOIL_REGION_BEGIN(\"a\"); {BURN}; COUNTERFOIL_REGION_BEGIN(\"b\"); sum += fib(n);
-           COUNTERFOIL_REGION_END(\"b\"); __asm__ volatile(\"nop; nop; nop\"); sum += fib(n);
-           COUNTERFOIL_REGION_END(\"a\"); return sum != 288; }}"
-    );
-    let program = compile("prog.c", &source, &["-O2"]);
-    let chunks = callgrind_chunks(&program);
-    // In each chunk callgrind has one request of the marker before, and the address and jump of the one behind.
-    let chunk = |label: &str| {
-        let of_label = chunks.iter().filter(|(l, _)| l == label);
-        of_label.map(|(_, count)| count - 3).sum::<u64>()
-    };
-    let (before, b, after) = (
-        chunk("counterfoil:begin:b"),
-        chunk("counterfoil:end:b"),
-        chunk("counterfoil:end:a"),
-    );
-    assert!(b > 300, "{chunks:?}");
-    assert_eq!(
-        regions(&program.run(REGIONS)),
-        [("a", 1, before + b + after), ("b", 1, b)]
-    );
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::Duration;
 
-use common::Need::Program;
+use common::Need::{DefaultBackend, Program};
 use common::{
     assert_no_process, case, counterfoil, eventually, folder, mark, processes_with, stderr, stdout,
     write,
@@ -19,19 +19,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
-    let valgrind = [Program("valgrind")];
-    let gcc = [Program("valgrind"), Program("gcc")];
+    let real = [DefaultBackend];
+    let gcc = [DefaultBackend, Program("gcc")];
     let git = [Program("git")];
-    let all = [Program("valgrind"), Program("gcc"), Program("git")];
-    let python = [
-        Program("valgrind"),
-        Program("git"),
-        Program("/usr/bin/python3"),
-    ];
+    let all = [DefaultBackend, Program("gcc"), Program("git")];
+    let python = [DefaultBackend, Program("git"), Program("/usr/bin/python3")];
     common::run(vec![
         case(
             "what_init_writes_runs_at_once",
-            &valgrind,
+            &real,
             what_init_writes_runs_at_once,
         ),
         case(
@@ -51,6 +47,11 @@ fn main() -> ExitCode {
         ),
         case("a_dry_run_writes_nothing", &[], a_dry_run_writes_nothing),
         case("record_says_what_changes", &[], record_says_what_changes),
+        case(
+            "the_baselines_of_the_assembly_programs_are_what_their_sources_state",
+            &[],
+            the_baselines_of_the_assembly_programs_are_what_their_sources_state,
+        ),
         case(
             "what_is_not_selected_keeps_its_baseline",
             &[],
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         ),
         case(
             "another_backend_is_not_comparable",
-            &valgrind,
+            &real,
             another_backend_is_not_comparable,
         ),
         case("what_fails_says_how", &[], what_fails_says_how),
@@ -130,7 +131,7 @@ fn main() -> ExitCode {
         ),
         case(
             "an_interrupted_check_leaves_nothing",
-            &valgrind,
+            &real,
             an_interrupted_check_leaves_nothing,
         ),
         case(
@@ -724,13 +725,42 @@ fn another_environment_is_not_comparable() {
     );
 }
 
+/// `check` holds the programs to their baselines; this holds the baselines to the truth.
+fn the_baselines_of_the_assembly_programs_are_what_their_sources_state() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = fs::read_dir(root.join("workloads/asm/x86_64")).unwrap();
+    for source in sources.map(|entry| entry.unwrap().path()) {
+        let workload = format!("asm-{}", source.file_stem().unwrap().display());
+        let baseline = fs::read_to_string(root.join(format!("baselines/{workload}.json")));
+        let baseline: Value = serde_json::from_str(&baseline.unwrap()).unwrap();
+        assert_eq!(baseline["backend"], "dbi", "{workload}");
+        let case = &baseline["cases"][&workload];
+        let text = fs::read_to_string(&source).unwrap();
+        let stated = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("// expect "));
+        for (key, value) in stated.filter_map(|line| line.split_once('=')) {
+            let counted = match key.strip_prefix("opcodes.") {
+                Some(opcode) => &case["opcodes"][opcode],
+                None if key == "instructions" => &case["metrics"]["instructions"],
+                None => continue,
+            };
+            assert_eq!(counted.to_string(), value, "{workload}: {key}");
+        }
+    }
+}
+
 fn another_backend_is_not_comparable() {
+    let default = match cfg!(target_arch = "x86_64") {
+        true => "dbi",
+        false => "callgrind",
+    };
     let project = Project::fake(&workload("a", "true", ""), &scripted(&[100]));
     project.expect(0, &["record"]);
     project.manifest(&workload("a", "true", ""));
     contains(
         &project.expect(3, &["check"]),
-        &["not comparable", "environment backend: fake", "callgrind"],
+        &["not comparable", "environment backend: fake", default],
     );
     contains(
         &project.expect(0, &["record"]),

@@ -72,7 +72,7 @@ impl Backend for Dbi {
         Detail {
             opcodes: true,
             functions: true,
-            regions: false,
+            regions: true,
         }
     }
 
@@ -125,16 +125,18 @@ impl Backend for Dbi {
             .places
             .map(|places| places.functions(&self.modules))
             .transpose()?;
+        let mut caveats = counted.caveats;
+        caveats.extend(finish::caveats(&finished));
         Ok(Run {
             outcome: finish::outcome(finished.end),
             instructions: counted.instructions,
             opcodes: counted.opcodes,
             functions,
-            regions: None,
+            regions: counted.regions,
             processes: counted.table.into_rows(),
             modules: counted.modules,
             pinning: finish::pinning(&launch, &finished),
-            caveats: finish::caveats(&finished),
+            caveats,
         })
     }
 }

@@ -11,6 +11,8 @@ pub mod dbi;
 pub mod doctor;
 pub mod fake;
 pub mod finish;
+#[cfg(target_arch = "x86_64")]
+mod marks;
 pub mod perf;
 pub mod profile;
 pub mod program_file;

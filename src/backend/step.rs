@@ -17,8 +17,6 @@
 mod counter;
 #[cfg(target_arch = "x86_64")]
 mod slots;
-#[cfg(target_arch = "x86_64")]
-mod switches;
 
 use std::path::Path;
 

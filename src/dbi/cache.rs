@@ -18,7 +18,7 @@ use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
 use super::layout::{COLD_START, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
-use super::plan::{CountAt, Limits, NoUnit, Plan, Source};
+use super::plan::{CountAt, Limits, MARKER_BYTES, NoUnit, Plan, Source};
 
 /// Memory that a program executes while we write it.
 pub trait Memory {
@@ -383,7 +383,7 @@ impl Cache {
     ) -> Result<u64, NoTranslation> {
         let ground = program.ground(wanted.pc);
         let volatile = ground.volatile;
-        let request = (manner.request)(program.code(wanted.pc, 32));
+        let request = (manner.request)(program.code(wanted.pc, MARKER_BYTES));
         if let Some(length) = request {
             plan.again(
                 wanted.pc,

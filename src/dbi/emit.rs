@@ -99,7 +99,7 @@ pub struct Site {
     pub otherwise: Option<u64>,
     /// Whether it looks at each entry whether the program's code is still the same.
     pub checked: bool,
-    /// Whether it is a client request, which nobody counts.
+    /// If it is a client request, which nobody counts: the address behind it.
     pub request: Option<u64>,
 }
 
@@ -211,11 +211,11 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             );
         }
         self.out.body = self.out.hot.offset();
-        if let Some(next) = self.site.request {
-            return self.request(next);
-        }
         if self.site.checked {
             self.check();
+        }
+        if let Some(next) = self.site.request {
+            return self.request(next);
         }
         if self.plan.count_at == Some(CountAt::Entry) {
             self.count_carefully();
@@ -588,7 +588,8 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     fn request(&mut self, next: u64) {
         self.mark_as(Pc::At(self.plan.pc), 0);
         self.counted = true;
-        let leave = self.leave(next, 0, true);
+        // Until the tracer was asked it is not made: a thread that is taken out before makes it when it comes back.
+        let leave = self.leave(self.plan.pc, 0, true);
         self.out.hot.jump(leave);
         self.exit(next, 0, None, 0, ExitKind::Request, false);
     }

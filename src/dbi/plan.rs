@@ -21,6 +21,9 @@ const MOST_BRANCHES: usize = 6;
 /// Bytes that a unit has at most.
 pub const MOST_BYTES: usize = 512;
 
+/// Bytes that tell whether an instruction belongs to a marker.
+pub const MARKER_BYTES: usize = 32;
+
 /// Instructions that are looked at behind a unit's end to learn whether flags are dead there.
 const LOOKAHEAD: usize = 8;
 
@@ -84,7 +87,7 @@ pub struct Limits<'a> {
     pub until_store: bool,
     /// Whether there is a unit at an address: another ends there, behind a branch.
     pub known: &'a dyn Fn(u64) -> bool,
-    /// Whether code is a marker, which makes a unit of its own.
+    /// Whether code is a marker, which makes a unit of its own; at most [`MARKER_BYTES`] tell.
     pub marker: fn(&[u8]) -> bool,
 }
 
@@ -96,9 +99,11 @@ impl Plan {
 
     /// Address of instruction `index`, or of the end.
     pub fn pc_of(&self, index: usize) -> u64 {
-        self.insts
-            .get(index)
-            .map_or(self.end(), |planned| self.pc + u64::from(planned.at))
+        match self.insts.get(index) {
+            Some(planned) => self.pc + u64::from(planned.at),
+            None if index == 0 => self.pc,
+            None => self.end(),
+        }
     }
 
     /// The bytes of an instruction.
@@ -158,6 +163,9 @@ impl Plan {
         while self.insts.len() < MOST_INSTRUCTIONS {
             let pc = self.pc + at as u64;
             let rest = &code[at..];
+            if at > 0 && code.len() == MOST_BYTES && rest.len() < MARKER_BYTES {
+                break;
+            }
             let marker = (limits.marker)(rest);
             if self.insts.is_empty() {
                 self.marker = marker;

@@ -100,7 +100,11 @@ fn reads_every_key() {
 #[test]
 fn what_is_not_said_has_a_default() {
     let manifest = parse("[[workload]]\nname = \"a\"\ncommand = \"sh -c 'exit 0'\"").unwrap();
-    assert_eq!(manifest.settings.backend, BackendKind::Callgrind);
+    let expected = match cfg!(target_arch = "x86_64") {
+        true => BackendKind::Dbi,
+        false => BackendKind::Callgrind,
+    };
+    assert_eq!(manifest.settings.backend, expected);
     let case = &manifest.cases()[0];
     assert_eq!(case.command, ["sh", "-c", "exit 0"]);
     assert_eq!(case.program, Path::new("sh"));
@@ -126,7 +130,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
 fn every_problem_is_said_at_once_in_the_order_of_the_file() {
     let text = "[suite]\nbackend = \"auto\"\nrepeat = 0\n[[workload]]\nname = \"a/b\"\ncommand = []\nexit = \"1\"\n";
     insta::assert_snapshot!(words(text), @r#"
-    counterfoil.toml:2:11: `backend = "auto"` is not for suites: `record` and `check` must count with the same backend; name one, such as `callgrind`
+    counterfoil.toml:2:11: `backend = "auto"` is not for suites: `record` and `check` must count with the same backend; name one, such as `dbi`
     counterfoil.toml:3:10: `repeat` is out of range; write a whole number from 1 to 1000
     counterfoil.toml:5:8: name `a/b` cannot be a file's name; use at most 100 letters, digits, `.`, `_` and `-`, beginning with a letter, digit or `_`, and not ending in `.` or `.json`
     counterfoil.toml:6:11: `command` names no program; write `command = ["program", "argument"]`

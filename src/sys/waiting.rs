@@ -1,4 +1,4 @@
-//! Whether a program waits: what its threads do in the kernel, as /proc tells.
+//! Whether a program waits, and where: what its threads do in the kernel, as /proc tells.
 
 use std::fs;
 use std::os::fd::RawFd;
@@ -42,9 +42,46 @@ fn is_read(line: &str, file: RawFd) -> bool {
     number == Some(libc::SYS_read) && first == u64::try_from(file).ok()
 }
 
+/// Where a thread stands that does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its instruction pointer; behind the instruction that makes the system call, if it is in one.
+    pub address: u64,
+    /// Whether it is in a system call, which has not returned.
+    pub in_call: bool,
+}
+
+/// Where a thread stands; none if it runs, or is waiting for a CPU, or where this kernel does not tell.
+pub fn place(thread: Pid) -> Option<Place> {
+    let line = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
+    place_in(&line)
+}
+
+fn place_in(line: &str) -> Option<Place> {
+    let (first, rest) = line.trim_end().split_once(' ')?;
+    let address = rest.rsplit(' ').next()?.strip_prefix("0x")?;
+    Some(Place {
+        address: u64::from_str_radix(address, 16).ok()?,
+        in_call: first != "-1",
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_where_a_thread_waits() {
+        let at = |address, in_call| Some(Place { address, in_call });
+        assert_eq!(
+            place_in("202 0x7f00 0x80 0x0 0x0 0x0 0x0 0x7ff0 0x4002\n"),
+            at(0x4002, true)
+        );
+        assert_eq!(place_in("-1 0x7ff0 0x4000\n"), at(0x4000, false));
+        for other in ["running\n", "", "202"] {
+            assert_eq!(place_in(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn tells_a_read_of_the_descriptor_from_everything_else() {

@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub enum Need {
     /// A program in PATH.
     Program(&'static str),
+    /// What counts in a suite that names no backend: built in on x86-64, elsewhere callgrind.
+    DefaultBackend,
     /// Single-stepping, which other processors than x86-64 do not offer.
     Step,
 }
@@ -25,6 +27,8 @@ impl Need {
     fn missing(self) -> Option<String> {
         match self {
             Need::Program(name) => which(name).is_none().then(|| format!("no {name} in PATH")),
+            Need::DefaultBackend if cfg!(target_arch = "x86_64") => None,
+            Need::DefaultBackend => Need::Program("valgrind").missing(),
             Need::Step => {
                 (!cfg!(target_arch = "x86_64")).then(|| "not an x86-64 machine".to_owned())
             }

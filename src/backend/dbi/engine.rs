@@ -1,11 +1,12 @@
 //! The tracer's half of the engine: answers a tree that runs translated code.
 //!
-//! Here are exits, signals, births and ends; `calls` has the system calls.
+//! Here are exits, signals, births and ends; `calls` has the system calls, `requests` the marks of regions.
 
 mod calls;
+mod requests;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::rc::Rc;
 
 use nix::libc::{self, user_regs_struct};
 
+use self::requests::Between;
 use super::code::Change;
 use super::log::Log;
 use super::memory::Pool;
@@ -23,15 +25,16 @@ use super::space::{How, Space};
 use super::state::{self, Partial};
 use super::store::Store;
 use super::support::{self, Unsupported};
-use super::tally::{Names, Sums, add_up};
+use super::tally::{Names, Stretch, add_up};
 use crate::backend::finish::ProcessTable;
+use crate::backend::marks::{Chunks, Marks, Sums};
 use crate::backend::profile::OffsetProfile;
 use crate::backend::{BackendError, Detail};
-use crate::dbi::cache::{Full, Manner, NoTranslation, Unit};
+use crate::dbi::cache::{Full, Manner, NoTranslation};
 use crate::dbi::emit::ExitKind;
 use crate::dbi::layout::{AREA_BYTES, COUNTERS, INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
-use crate::model::{CountOverflow, OpcodeMix};
+use crate::model::{Caveat, CountOverflow, OpcodeMix, RegionCount};
 use crate::sys::Pid;
 use crate::sys::image;
 use crate::sys::ptrace::{Pace, Stopped};
@@ -98,6 +101,19 @@ struct Process {
     partial: Vec<Partial>,
     /// Instructions besides those of units: system calls that were restarted.
     more: u64,
+    between: Between,
+}
+
+impl Process {
+    fn new(space: Rc<RefCell<Space>>, row: usize, marks: Marks) -> Process {
+        Process {
+            space,
+            row,
+            partial: Vec::new(),
+            more: 0,
+            between: Between::new(marks),
+        }
+    }
 }
 
 /// Counts a tree.
@@ -111,6 +127,8 @@ pub struct Engine {
     table: ProcessTable,
     opcodes: OpcodeMix,
     places: OffsetProfile,
+    /// Where regions are wanted, everything is counted here and not in the fields above.
+    chunks: Chunks,
     /// Where opcodes are wanted.
     names: Option<Names>,
     modules: BTreeSet<PathBuf>,
@@ -125,8 +143,10 @@ pub struct Counted {
     pub instructions: u64,
     pub opcodes: Option<OpcodeMix>,
     pub places: Option<OffsetProfile>,
+    pub regions: Option<BTreeMap<String, RegionCount>>,
     pub table: ProcessTable,
     pub modules: Vec<PathBuf>,
+    pub caveats: Vec<Caveat>,
 }
 
 impl Engine {
@@ -141,16 +161,13 @@ impl Engine {
             want,
             pool,
             store,
-            manner: Manner {
-                marker: |_| false,
-                request: |_| None,
-                budget: BUDGET,
-            },
+            manner: requests::manner(want.regions, BUDGET),
             threads: HashMap::new(),
             processes: HashMap::new(),
             table: ProcessTable::default(),
             opcodes: OpcodeMix::default(),
             places: OffsetProfile::default(),
+            chunks: Chunks::new(want.opcodes),
             names: want.opcodes.then(Names::new).transpose()?,
             modules: BTreeSet::new(),
             instructions: 0,
@@ -166,15 +183,26 @@ impl Engine {
     }
 
     /// All counts.
-    pub fn finish(mut self) -> Result<Counted, CountOverflow> {
+    pub fn finish(mut self) -> Result<Counted, BackendError> {
         let left: Vec<Pid> = self.processes.keys().copied().collect();
         for process in left {
             self.program_over(process)?;
+        }
+        let (mut regions, mut caveats) = (None, Vec::new());
+        if self.want.regions {
+            let (marked, places) = self.chunks.finish()?;
+            self.instructions = marked.instructions;
+            self.opcodes = marked.opcodes.unwrap_or_default();
+            self.places = places;
+            regions = Some(marked.regions);
+            caveats = marked.caveats;
         }
         Ok(Counted {
             instructions: self.instructions,
             opcodes: self.want.opcodes.then_some(self.opcodes),
             places: self.want.functions.then_some(self.places),
+            regions,
+            caveats,
             table: self.table,
             modules: self.modules.into_iter().collect(),
         })
@@ -288,11 +316,13 @@ impl Engine {
                     "translated code left by an exit that is none: {reason}"
                 )));
             };
-            let how = if exit.kind == ExitKind::Stale {
-                How::Again
-            } else {
-                How::Direct
+            let how = match exit.kind {
+                ExitKind::Stale => How::Again,
+                ExitKind::Link | ExitKind::Request => How::Direct,
             };
+            if exit.kind == ExitKind::Request {
+                self.request(process, stopped, area)?;
+            }
             let address = self.translate(process, stopped, exit.target, how)?;
             if exit.kind != ExitKind::Request && address != exit.target {
                 let space = space.borrow();
@@ -436,7 +466,7 @@ impl Engine {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
-        let space = setup::install(stopped, &self.pool, self.store.as_ref())?;
+        let space = setup::install(stopped, &self.pool, self.store.as_ref(), self.want.regions)?;
         if self.magic != MAGIC_CALL {
             let translations = space.translations.borrow();
             translations
@@ -447,13 +477,9 @@ impl Engine {
         let area = &space.areas[0];
         area.take(pid)?;
         let base = area.address;
-        let process = Process {
-            space: Rc::new(RefCell::new(space)),
-            row,
-            partial: Vec::new(),
-            more: 0,
-        };
-        self.processes.insert(pid, process);
+        let space = Rc::new(RefCell::new(space));
+        self.processes
+            .insert(pid, Process::new(space, row, Marks::at_start()));
         self.threads.insert(pid, new_thread(pid, 0));
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
@@ -495,95 +521,136 @@ impl Engine {
 
     /// A program is over: its process ends or executes another.
     fn program_over(&mut self, pid: Pid) -> Result<(), CountOverflow> {
-        let Some(process) = self.processes.remove(&pid) else {
+        let Some(mut process) = self.processes.remove(&pid) else {
             return Ok(());
         };
-        let sums = self.harvest(pid, &process)?;
-        let instructions = sums
-            .instructions
-            .checked_add(process.more)
-            .ok_or(CountOverflow)?;
-        self.table.add(process.row, instructions)?;
-        self.instructions = self
-            .instructions
-            .checked_add(instructions)
-            .ok_or(CountOverflow)?;
-        self.opcodes.merge(&sums.opcodes)?;
-        if process.more > 0 {
-            self.opcodes.add("syscall", process.more)?;
-        }
-        self.places.merge(sums.places)?;
-        self.keep_code(process);
+        let counters = read_counters(pid, &process)?;
+        self.note_executed(pid, &process, &counters);
+        let sums = self.catch_up(&mut process, counters)?;
+        release_areas(pid, &process);
+        let Process {
+            space,
+            row,
+            between,
+            ..
+        } = process;
+        self.account(row, between, sums)?;
+        self.keep_code(space);
         Ok(())
     }
 
+    /// Adds what a program has executed since its last mark.
+    fn account(&mut self, row: usize, between: Between, sums: Sums) -> Result<(), CountOverflow> {
+        if self.want.regions {
+            let (marks, sums) = between.end(sums)?;
+            return self.chunks.program_over(marks, sums);
+        }
+        self.table.add(row, sums.instructions)?;
+        self.instructions = self
+            .instructions
+            .checked_add(sums.instructions)
+            .ok_or(CountOverflow)?;
+        self.opcodes.merge(&sums.opcodes)?;
+        self.places.merge(sums.places)
+    }
+
     /// The last to use a code cache leaves it to the next run.
-    fn keep_code(&self, process: Process) {
+    fn keep_code(&self, space: Rc<RefCell<Space>>) {
         if let Some(store) = &self.store
-            && let Some(space) = Rc::into_inner(process.space)
+            && let Some(space) = Rc::into_inner(space)
             && Rc::strong_count(&space.borrow().translations) == 1
         {
             store.keep(&space.borrow());
         }
     }
 
-    /// Takes the counts of a process out of its areas.
-    fn harvest(&mut self, pid: Pid, process: &Process) -> Result<Sums, CountOverflow> {
+    /// Units whose counters are not zero are worth keeping.
+    fn note_executed(&self, pid: Pid, process: &Process, counters: &[u64]) {
         let space = process.space.borrow();
         let translations = &mut *space.translations.borrow_mut();
-        let cache = &translations.cache;
-        let mut counters = vec![0u64; cache.counters() as usize];
-        let mut bytes = vec![0; 8 * counters.len()];
-        let pool = Rc::clone(&space.pool);
-        for area in space
-            .areas
-            .iter()
-            .filter(|area| area.owner.get() == Some(pid))
-        {
-            let from = area.offset + u64::from(COUNTERS);
-            if pool.shared().read(from, &mut bytes).is_err() {
-                return Err(CountOverflow);
-            }
-            for (sum, word) in counters.iter_mut().zip(bytes.chunks_exact(8)) {
-                let count = word.try_into().map_or(0, u64::from_le_bytes);
-                *sum = sum.checked_add(count).ok_or(CountOverflow)?;
-            }
-            pool.shared()
-                .discard(from, AREA_BYTES - u64::from(COUNTERS));
-            area.owner.set(None);
-            area.used.set(false);
-        }
-        for (number, unit) in cache.units().iter().enumerate() {
-            if counters[unit.counter as usize] > 0 {
+        let units = translations.cache.units();
+        let mut executed = 0;
+        for (number, unit) in units.iter().enumerate() {
+            if counters
+                .get(unit.counter as usize)
+                .is_some_and(|count| *count > 0)
+            {
                 translations.kept.note_executed(number as u32);
+                executed += 1;
             }
         }
         self.log.note(pid, || {
-            let units = cache.units();
-            let executed = |unit: &&Unit| {
-                counters
-                    .get(unit.counter as usize)
-                    .is_some_and(|count| *count > 0)
-            };
+            let counters = counters.len();
             format!(
-                "{} units, {} of them executed, {} counters",
-                units.len(),
-                units.iter().filter(executed).count(),
-                counters.len()
+                "{} units, {executed} of them executed, {counters} counters",
+                units.len()
             )
         });
-        add_up(
-            cache,
+    }
+
+    /// What a process has executed since it was asked last, whose counters are `counters` now.
+    fn catch_up(
+        &mut self,
+        process: &mut Process,
+        counters: Vec<u64>,
+    ) -> Result<Sums, CountOverflow> {
+        let space = process.space.borrow();
+        let translations = space.translations.borrow();
+        let risen = process.between.risen(counters);
+        let stretch = Stretch {
+            counters: &risen,
+            partial: &process.partial,
+            carried: &process.between.carried,
+            torn: process.between.torn,
+        };
+        let mut sums = add_up(
+            &translations.cache,
             &space.ranges,
-            &counters,
-            &process.partial,
+            &stretch,
             self.want.functions,
             self.names.as_mut(),
-        )
+        )?;
+        if process.more > 0 {
+            let sum = sums.instructions.checked_add(process.more);
+            sums.instructions = sum.ok_or(CountOverflow)?;
+            sums.opcodes.add("syscall", process.more)?;
+        }
+        Ok(sums)
     }
 
     fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
         result.or_else(|overflow| self.fail(overflow))
+    }
+}
+
+/// The counters of a process, those of all its threads added up.
+fn read_counters(pid: Pid, process: &Process) -> Result<Vec<u64>, CountOverflow> {
+    let space = process.space.borrow();
+    let in_use = space.translations.borrow().cache.counters();
+    let mut counters = vec![0u64; in_use as usize];
+    let mut bytes = vec![0; 8 * counters.len()];
+    for area in space.areas_of(pid) {
+        let from = area.offset + u64::from(COUNTERS);
+        if space.pool.shared().read(from, &mut bytes).is_err() {
+            return Err(CountOverflow);
+        }
+        for (sum, word) in counters.iter_mut().zip(bytes.chunks_exact(8)) {
+            let count = word.try_into().map_or(0, u64::from_le_bytes);
+            *sum = sum.checked_add(count).ok_or(CountOverflow)?;
+        }
+    }
+    Ok(counters)
+}
+
+/// A process no longer needs its areas.
+fn release_areas(pid: Pid, process: &Process) {
+    let space = process.space.borrow();
+    for area in space.areas_of(pid) {
+        let from = area.offset + u64::from(COUNTERS);
+        let shared = space.pool.shared();
+        shared.discard(from, AREA_BYTES - u64::from(COUNTERS));
+        area.owner.set(None);
+        area.used.set(false);
     }
 }
 
@@ -635,13 +702,9 @@ impl Watcher for Engine {
             true => parent,
             false => Rc::new(RefCell::new(parent.borrow().forked())),
         };
-        let process = Process {
-            space,
-            row,
-            partial: Vec::new(),
-            more: 0,
-        };
-        self.processes.insert(pid, process);
+        let marks = self.processes.get(&birth.parent);
+        let marks = marks.map_or_else(Marks::at_start, |parent| parent.between.forked());
+        self.processes.insert(pid, Process::new(space, row, marks));
         self.give_area(pid, own, child)
     }
 

@@ -40,7 +40,13 @@ const MIB: u64 = 1 << 20;
 const BELOW_STACK: u64 = 1024;
 
 /// Puts the engine into a program that is stopped at its exec; its address space, and the address of its first area.
-pub fn install(thread: &Stopped, pool: &Rc<Pool>, store: Option<&Store>) -> io::Result<Space> {
+/// `marked`: whether markers are looked for, so that only code is recalled that was translated in the same way.
+pub fn install(
+    thread: &Stopped,
+    pool: &Rc<Pool>,
+    store: Option<&Store>,
+    marked: bool,
+) -> io::Result<Space> {
     let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
     let gadget = system_call_in_vdso(thread, &lines)?;
@@ -69,7 +75,7 @@ pub fn install(thread: &Stopped, pool: &Rc<Pool>, store: Option<&Store>) -> io::
         .map(|place| place.address)
         .collect();
     if let Some(store) = store
-        && let Some(key) = Key::of(thread, &lines, &places, false)
+        && let Some(key) = Key::of(thread, &lines, &places, marked)
     {
         store::recall(store, key, &mut translations);
     }

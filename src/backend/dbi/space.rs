@@ -164,6 +164,13 @@ impl Space {
         self.areas.iter().position(free)
     }
 
+    /// The areas that hold counts of a process.
+    pub fn areas_of(&self, process: Pid) -> impl Iterator<Item = &Rc<Area>> {
+        self.areas
+            .iter()
+            .filter(move |area| area.owner.get() == Some(process))
+    }
+
     /// Memory that is ours in the program: start and end of each piece.
     pub fn hidden(&self) -> Vec<(u64, u64)> {
         let areas = self

@@ -3,8 +3,9 @@
 use nix::libc::user_regs_struct;
 
 use super::space::{Area, Space};
+use crate::backend::regions::REQUEST_X86_64;
 use crate::dbi::cache::Stand;
-use crate::dbi::emit::{Between, Mark, Pc, spilled};
+use crate::dbi::emit::{Between, Exit, ExitKind, Mark, Pc, spilled};
 use crate::dbi::layout::{INDIRECT, slot};
 
 /// Instructions of a unit that were not executed although its counter says so, or the reverse.
@@ -64,11 +65,20 @@ fn on_the_way(
         load(area, slot::TARGET)
     } else {
         let exit = space.translations.borrow().cache.exit(reason);
-        exit.map_or(resumed_at, |exit| exit.target)
+        exit.map_or(resumed_at, |exit| left_at(&exit))
     };
     user_regs_struct {
         rip,
         ..restored(area, registers, between.restore, 0)
+    }
+}
+
+/// Where a thread is natively that leaves by an exit and has not said so.
+fn left_at(exit: &Exit) -> u64 {
+    match exit.kind {
+        // Not made yet: it is made when the thread comes back.
+        ExitKind::Request => exit.target - REQUEST_X86_64.len() as u64,
+        ExitKind::Link | ExitKind::Stale => exit.target,
     }
 }
 

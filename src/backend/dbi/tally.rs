@@ -5,21 +5,24 @@ use std::collections::HashMap;
 use super::ranges::Ranges;
 use super::state::Partial;
 use crate::backend::BackendError;
+use crate::backend::marks::Sums;
 use crate::backend::profile::{MemoryCode, OffsetProfile};
 use crate::dbi::cache::{Cache, Unit};
 use crate::dbi::decode;
 use crate::isa::{self, Arch, Decoder};
-use crate::model::{CountOverflow, OpcodeMix};
+use crate::model::CountOverflow;
 
-/// Counts of a stretch of a process's life.
-#[derive(Debug, Default)]
-pub struct Sums {
-    /// Instructions.
-    pub instructions: u64,
-    /// By opcode, where wanted.
-    pub opcodes: OpcodeMix,
-    /// By place, where wanted.
-    pub places: OffsetProfile,
+/// The counters of a stretch of a process's life, and what they do not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch<'a> {
+    /// By how much each has risen.
+    pub counters: &'a [u64],
+    /// Units that were left or were under way when it ended.
+    pub partial: &'a [Partial],
+    /// Units that were under way when it began: what the stretch before has not got is in this one.
+    pub carried: &'a [Partial],
+    /// Whether threads ran while it began or ended: their units may be counted before it and left in it.
+    pub torn: bool,
 }
 
 /// Names instructions; remembers what it has seen.
@@ -48,26 +51,25 @@ impl Names {
     }
 }
 
-/// Adds up `counters`, corrected by `partial`; by place, and by opcode if there are names for them.
+/// Adds up what was executed in a stretch; by place, and by opcode if there are names for them.
 pub fn add_up(
     cache: &Cache,
     ranges: &Ranges,
-    counters: &[u64],
-    partial: &[Partial],
+    stretch: &Stretch,
     places: bool,
     mut names: Option<&mut Names>,
 ) -> Result<Sums, CountOverflow> {
+    let counters = stretch.counters;
     let mut sums = Sums::default();
-    let mut corrections: HashMap<u32, Vec<Partial>> = HashMap::new();
-    for one in partial {
-        corrections.entry(one.unit).or_default().push(*one);
-    }
+    let corrections = corrections(stretch);
     let (mut total, mut executed) = (0i128, Vec::new());
     for (index, unit) in cache.units().iter().enumerate() {
         let entered = counters.get(unit.counter as usize).copied().unwrap_or(0);
-        let corrected = corrections
-            .get(&(index as u32))
-            .map_or(&[][..], Vec::as_slice);
+        let corrected = match corrections.is_empty() {
+            true => None,
+            false => corrections.get(&(index as u32)),
+        };
+        let corrected = corrected.map_or(&[][..], Vec::as_slice);
         if unit.marker() || (entered == 0 && corrected.is_empty()) {
             continue;
         }
@@ -75,6 +77,11 @@ pub fn add_up(
         executed.resize(usize::from(unit.instructions), i128::from(entered));
         leave_early(&mut executed, cache, unit, counters);
         correct(&mut executed, corrected);
+        if stretch.torn {
+            executed
+                .iter_mut()
+                .for_each(|count| *count = (*count).max(0));
+        }
         total += executed.iter().sum::<i128>();
         if places || names.is_some() {
             let names = names.as_deref_mut();
@@ -98,13 +105,26 @@ fn leave_early(executed: &mut [i128], cache: &Cache, unit: &Unit, counters: &[u6
     }
 }
 
-fn correct(executed: &mut [i128], corrections: &[Partial]) {
-    for partial in corrections {
+/// What to correct in each unit: by how much, and where.
+fn corrections(stretch: &Stretch) -> HashMap<u32, Vec<(i128, Partial)>> {
+    let mut all: HashMap<u32, Vec<(i128, Partial)>> = HashMap::new();
+    for (sign, partial) in [(1, stretch.partial), (-1, stretch.carried)] {
+        for one in partial {
+            all.entry(one.unit).or_default().push((sign, *one));
+        }
+    }
+    all
+}
+
+fn correct(executed: &mut [i128], corrections: &[(i128, Partial)]) {
+    for (sign, partial) in corrections {
         let done = usize::from(partial.done);
         if partial.counted {
-            executed.iter_mut().skip(done).for_each(|count| *count -= 1);
+            let rest = executed.iter_mut().skip(done);
+            rest.for_each(|count| *count -= sign);
         } else {
-            executed.iter_mut().take(done).for_each(|count| *count += 1);
+            let begun = executed.iter_mut().take(done);
+            begun.for_each(|count| *count += sign);
         }
     }
 }

@@ -11,10 +11,10 @@ use nix::libc::user_regs_struct;
 use nix::sched::{CpuSet, sched_getaffinity};
 
 use super::super::BackendError;
+use super::super::marks::{Chunks, Marks, Request, Sums};
 use super::super::profile::{Modules, OffsetProfile};
-use super::super::regions::{Chunk, ChunkEnd, MARKER_BYTES, Open, Place, Regions};
-use super::slots::{Code, Kind, Reader, Slot, Sums, place};
-use super::switches::{Switches, request};
+use super::super::regions::MARKER_BYTES;
+use super::slots::{Kind, Reader, Slot, add_place};
 use crate::backend::Detail;
 use crate::model::{Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, RegionCount};
 use crate::sys::Pid;
@@ -30,9 +30,6 @@ const MAPPING_CALLS: [u64; 6] = [9, 10, 11, 30, 25, 329];
 
 /// `rt_sigreturn`: after it, all registers are those of the interrupted code.
 const SIGRETURN: u64 = 15;
-
-/// Longest label that is read from a program, in bytes.
-const LONGEST_LABEL_BYTES: usize = 4096;
 
 /// An instruction that a thread was set to execute.
 #[derive(Clone, Copy, Debug)]
@@ -74,23 +71,18 @@ struct Process {
     mappings: Vec<Mapping>,
     /// Whether `mappings` may have changed.
     stale: bool,
-    switches: Switches,
-    /// Whether the current chunk owes its counts to TOGGLE_COLLECT alone.
-    collected: bool,
-    open: Open,
+    marks: Marks,
 }
 
 impl Process {
-    fn new(row: usize, switches: Switches, open: Open) -> Process {
+    fn new(row: usize, marks: Marks) -> Process {
         Process {
             row,
             slots: HashMap::new(),
             aside: Sums::default(),
             mappings: Vec::new(),
             stale: true,
-            switches,
-            collected: switches.toggled,
-            open,
+            marks,
         }
     }
 
@@ -122,12 +114,11 @@ pub struct Counter {
     processes: HashMap<Pid, Process>,
     rows: Vec<ProcessCount>,
     opcodes: OpcodeMix,
-    /// Counts by file and offset in the file: inside regions, where those were asked for.
+    /// Counts by file and offset in the file.
     places: OffsetProfile,
-    /// The same for chunks of which it is not known yet whether they are inside.
-    unnamed: Vec<(Code, u64)>,
     modules: BTreeSet<PathBuf>,
-    regions: Regions,
+    /// Where regions are wanted, everything is counted here and not in the fields above.
+    chunks: Chunks,
     /// Steps whose instruction was not known before.
     unseen: u64,
     /// A mistake that the event loop cannot carry.
@@ -147,9 +138,8 @@ impl Counter {
             rows: Vec::new(),
             opcodes: OpcodeMix::default(),
             places: OffsetProfile::default(),
-            unnamed: Vec::new(),
             modules: BTreeSet::new(),
-            regions: Regions::default(),
+            chunks: Chunks::new(want.opcodes),
             unseen: 0,
             failure: None,
         })
@@ -261,7 +251,7 @@ impl Counter {
         if MAPPING_CALLS.contains(&done.call) && done.kind == Kind::SystemCall {
             state.stale = true;
         }
-        if regions && (ends_request || !state.switches.counting()) {
+        if regions && (ends_request || !state.marks.counting()) {
             return Ok(());
         }
         if let Some(slot) = state.slots.get_mut(&done.address)
@@ -288,117 +278,60 @@ impl Counter {
             sums.instructions = sums.instructions.checked_add(count).ok_or(CountOverflow)?;
             sums.opcodes.add(self.reader.mnemonic(slot), count)?;
             if self.want.functions {
-                let code = place(state.mapping(*address), *address, slot);
-                sums.places.push((code, count));
+                add_place(
+                    &mut sums.places,
+                    state.mapping(*address),
+                    *address,
+                    slot,
+                    count,
+                )?;
             }
         }
         state.slots = slots;
         Ok(sums)
     }
 
-    /// Adds up what was counted since the last mark. Without `end`, the chunk is not over.
-    fn end_chunk(&mut self, process: Pid, end: Option<ChunkEnd>) -> Result<(), CountOverflow> {
-        let sums = self.take(process)?;
-        if !self.want.regions {
-            return self.add_plain(process, sums);
-        }
-        let Some(state) = self.processes.get_mut(&process) else {
-            return Ok(());
-        };
-        let end = end.unwrap_or(if state.collected {
-            ChunkEnd::Collected
-        } else {
-            ChunkEnd::Instrumented
-        });
-        let chunk = Chunk {
-            end,
-            instructions: sums.instructions,
-            opcodes: self.want.opcodes.then_some(sums.opcodes),
-            functions: None,
-        };
-        match self.regions.chunk(&mut state.open, &chunk)? {
-            Place::Inside => self.add_places(sums.places),
-            Place::Unnamed => {
-                self.unnamed.extend(sums.places);
-                Ok(())
-            }
-            Place::Outside => Ok(()),
-        }
-    }
-
-    fn add_plain(&mut self, process: Pid, sums: Sums) -> Result<(), CountOverflow> {
-        let row = self.processes.get(&process).map(|state| state.row);
-        if let Some(row) = row.and_then(|row| self.rows.get_mut(row)) {
+    fn add_plain(&mut self, row: usize, sums: Sums) -> Result<(), CountOverflow> {
+        if let Some(row) = self.rows.get_mut(row) {
             let count = row.instructions.unwrap_or(0);
             row.instructions = Some(count.checked_add(sums.instructions).ok_or(CountOverflow)?);
         }
         self.opcodes.merge(&sums.opcodes)?;
-        self.add_places(sums.places)
+        self.places.merge(sums.places)
     }
 
-    fn add_places(&mut self, places: Vec<(Code, u64)>) -> Result<(), CountOverflow> {
-        for (code, count) in places {
-            match code {
-                Code::Memory(code) => self.places.add_memory(code, count)?,
-                Code::File(path, offset) => self.places.add(&path, offset, count)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A client request was executed: its array is at `address`.
+    /// A client request was executed: its words are at `address`.
     fn request(&mut self, process: Pid, stopped: &Stopped, address: u64) -> io::Result<()> {
-        let mut words = [0; 16];
-        if stopped.read(address, &mut words).unwrap_or(0) < words.len() {
+        let Some(request) = Request::read(stopped, address)? else {
             return Ok(());
-        }
-        let (code, argument) = words.split_at(8);
-        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-        let (code, argument) = (word(code), word(argument));
-        let end = match code {
-            request::DUMP => None,
-            request::DUMP_AT => {
-                let label = stopped.read_c_string(argument, LONGEST_LABEL_BYTES)?;
-                Some(ChunkEnd::Label(
-                    String::from_utf8_lossy(&label).into_owned(),
-                ))
-            }
-            _ => return self.switch(process, code),
         };
-        let result = self.end_chunk(process, end);
+        let result = self.obey(process, request);
         self.keep(result)
     }
 
-    /// A request that ends no chunk.
-    fn switch(&mut self, process: Pid, code: u64) -> io::Result<()> {
+    fn obey(&mut self, process: Pid, request: Request) -> Result<(), CountOverflow> {
+        let over = match request {
+            Request::Dump(_) | Request::Zero => Some(self.take(process)?),
+            Request::Toggle | Request::Start | Request::Stop => None,
+        };
         let Some(state) = self.processes.get_mut(&process) else {
             return Ok(());
         };
-        match code {
-            request::START => state.switches.instrument = true,
-            request::STOP => state.switches.instrument = false,
-            request::TOGGLE => state.switches.toggle(),
-            request::ZERO => {
-                state.aside = Sums::default();
-                state.slots.values_mut().for_each(|slot| slot.count = 0);
-            }
-            _ => {}
+        state.marks.turn(&request);
+        match (request, over) {
+            (Request::Dump(label), Some(sums)) => self.chunks.end(&mut state.marks, label, sums),
+            _ => Ok(()),
         }
-        state.collected = match (state.switches.instrument, state.switches.toggled) {
-            (true, _) => false,
-            (false, true) => true,
-            (false, false) => state.collected,
-        };
-        Ok(())
     }
 
     /// A program is over: its process ends or executes another.
     fn program_over(&mut self, process: Pid) -> Result<(), CountOverflow> {
-        self.end_chunk(process, None)?;
-        if let Some(state) = self.processes.remove(&process) {
-            self.regions.program_ended(state.open);
+        let sums = self.take(process)?;
+        match self.processes.remove(&process) {
+            Some(state) if self.want.regions => self.chunks.program_over(state.marks, sums),
+            Some(state) => self.add_plain(state.row, sums),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// All counts, opcodes and functions resolved.
@@ -410,11 +343,8 @@ impl Counter {
         let mut caveats = Vec::new();
         let (mut instructions, mut regions) = (None, None);
         if self.want.regions {
-            let marked = std::mem::take(&mut self.regions).finish()?;
-            if marked.unnamed_inside {
-                let unnamed = std::mem::take(&mut self.unnamed);
-                self.add_places(unnamed)?;
-            }
+            let (marked, places) = self.chunks.finish()?;
+            self.places = places;
             self.opcodes = marked.opcodes.unwrap_or_default();
             instructions = Some(marked.instructions);
             regions = Some(marked.regions);
@@ -433,7 +363,7 @@ impl Counter {
             caveats.push(Caveat::Other { text });
         }
         let functions = match self.want.functions {
-            true => Some(std::mem::take(&mut self.places).functions(modules)?),
+            true => Some(self.places.functions(modules)?),
             false => None,
         };
         Ok(Counted {
@@ -501,7 +431,7 @@ impl Counter {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |p| p.display().to_string());
         let row = self.new_row(parent, program);
-        let state = Process::new(row, Switches::AT_START, Open::default());
+        let state = Process::new(row, Marks::at_start());
         self.processes.insert(pid, state);
         self.threads.insert(pid, Thread::of(pid));
         if parent.is_none()
@@ -524,15 +454,14 @@ impl Watcher for Counter {
 
     fn process(&mut self, birth: Birth, child: &Stopped) -> io::Result<()> {
         let pid = child.tid();
-        let (row, switches, open) = match self.processes.get(&birth.parent) {
-            Some(state) => (Some(state.row), state.switches, state.open.forked()),
-            None => (None, Switches::AT_START, Open::default()),
+        let (row, marks) = match self.processes.get(&birth.parent) {
+            Some(state) => (Some(state.row), state.marks.forked()),
+            None => (None, Marks::at_start()),
         };
         let program = row.and_then(|row| self.rows.get(row));
         let program = program.map_or_else(|| "?".to_owned(), |row| row.program.clone());
         let row = self.new_row(row, program);
-        self.processes
-            .insert(pid, Process::new(row, switches, open));
+        self.processes.insert(pid, Process::new(row, marks));
         self.threads.insert(pid, Thread::of(pid));
         Ok(())
     }

@@ -1,13 +1,12 @@
 //! Counts by address while a program runs: the bytes there, what they are, and how often they ran.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
-use crate::backend::profile::MemoryCode;
+use crate::backend::profile::{MemoryCode, OffsetProfile};
 use crate::backend::regions::{self, MARKER_BYTES};
 use crate::backend::selftest::Machine;
 use crate::isa::{self, Arch, Decoder, DecoderError};
-use crate::model::OpcodeMix;
+use crate::model::CountOverflow;
 use crate::sys::image::Mapping;
 
 /// What an instruction does that matters to counting.
@@ -42,25 +41,6 @@ pub struct Slot {
     pub in_marker: bool,
     /// Completed executions.
     pub count: u64,
-}
-
-/// Counts taken out of slots.
-#[derive(Default)]
-pub struct Sums {
-    /// Completed instructions.
-    pub instructions: u64,
-    /// The same by opcode.
-    pub opcodes: OpcodeMix,
-    /// The same by place, where functions are wanted.
-    pub places: Vec<(Code, u64)>,
-}
-
-/// Where an instruction was: in a file at an offset, or in memory.
-pub enum Code {
-    /// At an offset of a file.
-    File(PathBuf, u64),
-    /// Nowhere else.
-    Memory(MemoryCode),
 }
 
 /// Makes slots of bytes, and numbers the mnemonics.
@@ -117,16 +97,22 @@ impl Reader {
     }
 }
 
-/// Where the instruction of a slot was.
-pub fn place(mapping: Option<&Mapping>, address: u64, slot: &Slot) -> Code {
+/// Adds `count` executions of the instruction of a slot where it belongs.
+pub fn add_place(
+    places: &mut OffsetProfile,
+    mapping: Option<&Mapping>,
+    address: u64,
+    slot: &Slot,
+    count: u64,
+) -> Result<(), CountOverflow> {
     if let Some(mapping) = mapping
         && let Some(file) = &mapping.file
     {
-        return Code::File(file.clone(), address - mapping.start + mapping.offset);
+        return places.add(file, address - mapping.start + mapping.offset, count);
     }
     let label = mapping.map_or("", |m| m.label.as_str());
     let bytes = slot.bytes.get(..slot.length.min(isa::LONGEST_BYTES));
-    Code::Memory(MemoryCode {
+    let code = MemoryCode {
         label: if label.is_empty() {
             "[anonymous]"
         } else {
@@ -135,5 +121,6 @@ pub fn place(mapping: Option<&Mapping>, address: u64, slot: &Slot) -> Code {
         .to_owned(),
         address,
         bytes: bytes.unwrap_or_default().to_vec(),
-    })
+    };
+    places.add_memory(code, count)
 }

@@ -35,8 +35,8 @@ impl Memory for Bytes {
     }
 }
 
-/// Code at addresses, each stretch followed by `nop`s.
-struct Stretches(Vec<(u64, Vec<u8>)>, Vec<u8>);
+/// Code at addresses, each stretch followed by `nop`s, what was asked for last, and whether all of it may change.
+struct Stretches(Vec<(u64, Vec<u8>)>, Vec<u8>, bool);
 
 impl Source for Stretches {
     fn code(&mut self, pc: u64, most: usize) -> &[u8] {
@@ -50,7 +50,7 @@ impl Source for Stretches {
 impl Program for Stretches {
     fn ground(&self, _pc: u64) -> Ground {
         Ground {
-            volatile: false,
+            volatile: self.2,
             writable: false,
         }
     }
@@ -81,7 +81,7 @@ fn jump(from: u64, to: u64) -> (u64, Vec<u8>) {
 fn start(stretches: Vec<(u64, Vec<u8>)>) -> (Bytes, Cache, Stretches) {
     let memory = Bytes::default();
     let cache = Cache::new(&[ZONE], TABLE, &memory);
-    (memory, cache, Stretches(stretches, Vec::new()))
+    (memory, cache, Stretches(stretches, Vec::new(), false))
 }
 
 /// Where an exit leads now.
@@ -159,4 +159,52 @@ fn every_place_in_a_unit_has_a_meaning() {
     );
     let branch = meaning(body + INCREMENT_BYTES + 3);
     assert_eq!((branch.pc, branch.done), (Pc::At(0x1003), 1));
+}
+
+/// `cld` is a marker, and two of them are a request.
+const MARKED: Manner = Manner {
+    marker: |code| code.starts_with(&[0xfc]),
+    request: |code| code.starts_with(&[0xfc, 0xfc]).then_some(2),
+    budget: 0,
+};
+
+#[test]
+fn a_request_that_was_not_made_yet_stands_at_its_own_address() {
+    // cld; cld; ret
+    for volatile in [false, true] {
+        let (memory, mut cache, mut program) = start(vec![(0x1000, vec![0xfc, 0xfc, 0xc3])]);
+        program.2 = volatile;
+        let body = cache
+            .translate(0x1000, false, &mut program, &memory, &MARKED)
+            .unwrap();
+        let request = cache
+            .exits
+            .iter()
+            .find(|exit| exit.kind == ExitKind::Request)
+            .unwrap();
+        assert_eq!((request.target, request.done), (0x1002, 0));
+        assert!(cache.units()[0].marker());
+        let cold = ZONE.address + u64::from(COLD_START);
+        let end = ZONE.address + u64::from(cache.zones[0].hot);
+        let cold_end = ZONE.address + u64::from(cache.zones[0].cold);
+        for address in (body..end).chain(cold..cold_end) {
+            let Some(Stand::Unit { unit: 0, mark }) = cache.stand(address, 0) else {
+                panic!("{address:#x} has no meaning")
+            };
+            assert_eq!((mark.pc, mark.done), (Pc::At(0x1000), 0), "{address:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_unit_ends_where_a_marker_could_not_be_seen_whole() {
+    // 64 times nop dword [rax + rax], of eight bytes each.
+    let code = [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0].repeat(64);
+    let (memory, mut cache, mut program) = start(vec![(0x1000, code)]);
+    cache
+        .translate(0x1000, false, &mut program, &memory, &MARKED)
+        .unwrap();
+    let unit = cache.units()[0];
+    let most = super::super::plan::MOST_BYTES - MARKER_BYTES;
+    assert_eq!(usize::from(unit.bytes), most + 8);
 }
