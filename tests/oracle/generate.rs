@@ -38,6 +38,8 @@ pub struct Wish<'a> {
     pub seed: u64,
     /// Where the memory of operands is.
     pub memory: u64,
+    /// Whether instructions may be aimed at the code, too: what writes there faults.
+    pub code_is_kept: bool,
     /// Each at least once, in this order.
     pub entries: &'a [&'a Entry],
     /// Where else instructions come from.
@@ -49,6 +51,7 @@ pub fn generate(wish: &Wish) -> Generated {
     let mut writer = Writer {
         random: Random::new(wish.seed),
         memory: wish.memory,
+        code_is_kept: wish.code_is_kept,
         code: Vec::new(),
         skips: Vec::new(),
         notes: Vec::new(),
@@ -94,6 +97,7 @@ fn images(random: &mut Random) -> Vec<u8> {
 pub struct Writer<'a> {
     random: Random,
     memory: u64,
+    code_is_kept: bool,
     code: Vec<u8>,
     skips: Vec<u8>,
     notes: Vec<Note>,

@@ -77,6 +77,7 @@ fn compare_seed(seed: u64) -> Result<(), Failed> {
     let generated = generate(&Wish {
         seed,
         memory: kind.memory(),
+        code_is_kept: kind != Kind::Writable,
         entries: &mine,
         others: &order,
     });

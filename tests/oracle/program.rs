@@ -11,7 +11,7 @@ use libtest_mimic::Failed;
 use crate::common::{counterfoil, instructions, stderr, which};
 use crate::compare::{Dump, difference};
 use crate::encodings::Entry;
-use crate::generate::Generated;
+use crate::generate::{Generated, Note};
 use crate::layout::{
     CODE, CODE_BYTES, FAR_MEMORY, FS_BASE, IMAGES, MEMORY_BYTES, NEAR_MEMORY, RUNTIME, STATE,
 };
@@ -222,16 +222,14 @@ impl Program {
         if !made.status.success() {
             return Err(format!("gcc: {}", stderr(&made)).into());
         }
-        // A step and the trap of `int1` are one to the processor, and the program loses its own.
-        let has_int1 = generated
-            .notes
-            .iter()
-            .any(|note| note.code == Some(Code::Int1));
+        // A program that is single-stepped loses the trap of `int1`, and may be ended by that of `int3`.
+        let traps = |note: &Note| matches!(note.code, Some(Code::Int1 | Code::Int3));
+        let has_traps = generated.notes.iter().any(traps);
         Ok(Program {
             file,
             record_bytes,
             generated,
-            stepped: seed.is_multiple_of(4) && !has_int1,
+            stepped: seed.is_multiple_of(4) && !has_traps,
         })
     }
 

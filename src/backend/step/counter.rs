@@ -514,7 +514,7 @@ impl Watcher for Counter {
                 Ok(())
             }
             (Trap::Instruction, Some(done)) => {
-                if done.kind == Kind::RepString && done.address == address {
+                if done.kind == Kind::Parts && done.address == address {
                     return Ok(());
                 }
                 self.consequences(stopped, &registers, done)?;

@@ -14,8 +14,9 @@ use crate::sys::image::Mapping;
 pub enum Kind {
     /// Nothing.
     Plain,
-    /// Iterations are steps, and the pointer stays until the last one.
-    RepString,
+    /// Parts are steps, and the pointer stays until the last one: iterations of a string instruction, or elements of a gather
+    /// before one that faults (Intel SDM volume 2, VGATHERDPD: traps that are pending go before the fault).
+    Parts,
     /// Ends with a report of its own kind.
     SystemCall,
     /// Stores the flags on the stack, the trap flag among them.
@@ -71,7 +72,8 @@ impl Reader {
         let decoded = self.decoder.decode(seen, address);
         let mnemonic = decoded.as_ref().map_or(isa::BAD, |i| &i.mnemonic);
         let kind = match mnemonic {
-            _ if decoded.as_ref().is_some_and(|i| i.rep_string) => Kind::RepString,
+            _ if decoded.as_ref().is_some_and(|i| i.rep_string) => Kind::Parts,
+            _ if mnemonic.contains("gather") || mnemonic.contains("scatter") => Kind::Parts,
             "syscall" | "sysenter" | "int" => Kind::SystemCall,
             "pushf" | "pushfq" | "pushfd" => Kind::StoresFlags,
             "int3" | "int1" => Kind::Breakpoint,

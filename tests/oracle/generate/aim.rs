@@ -122,7 +122,7 @@ impl Writer<'_> {
         };
         match self.random.below(60) {
             // Code is data, too; what writes it faults.
-            0 => CODE + self.random.below(0x400),
+            0 if self.code_is_kept => CODE + self.random.below(0x400),
             // The edges, where a part of the operand may be nowhere.
             1 => self.memory - 0x20 + self.random.below(0x28),
             2 => 0x1000 + self.random.below(0x100),
