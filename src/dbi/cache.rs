@@ -579,22 +579,22 @@ impl Cache {
         }
     }
 
+    /// The plan of a unit as it was.
+    fn plan_again(&self, unit: &Unit, plan: &mut Plan) {
+        let count_at = match unit.count_at {
+            AT_ENTRY => CountAt::Entry,
+            at => CountAt::Free(usize::from(at)),
+        };
+        let (bytes, flags_dead) = (self.bytes_of(unit), unit.flags_dead());
+        plan.again(unit.pc, bytes, unit.instructions, count_at, flags_dead);
+    }
+
     /// A unit as it was made, to learn what the places in its code mean.
     fn emit_again(&self, index: u32) -> Option<Emitted> {
         let unit = self.units.get(index as usize)?;
         let zone = self.zones.get(usize::from(unit.zone))?;
         let mut plan = Plan::default();
-        let count_at = match unit.count_at {
-            AT_ENTRY => CountAt::Entry,
-            at => CountAt::Free(usize::from(at)),
-        };
-        plan.again(
-            unit.pc,
-            self.bytes_of(unit),
-            unit.instructions,
-            count_at,
-            unit.flags_dead(),
-        );
+        self.plan_again(unit, &mut plan);
         let site = Site {
             hot: zone.base + u64::from(unit.hot),
             cold: zone.base + u64::from(unit.cold),

@@ -208,3 +208,91 @@ fn a_unit_ends_where_a_marker_could_not_be_seen_whole() {
     let most = super::super::plan::MOST_BYTES - MARKER_BYTES;
     assert_eq!(usize::from(unit.bytes), most + 8);
 }
+
+/// Bytes at an address that is a multiple of eight.
+struct Words(Vec<u64>, usize);
+
+impl Words {
+    fn of(bytes: &[u8]) -> Words {
+        let mut words = vec![0; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Words(words, bytes.len())
+    }
+}
+
+impl AsRef<[u8]> for Words {
+    fn as_ref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+}
+
+/// What a cache of three units leaves: 0x1000 jumps to 0x2000, which jumps on to 0x3000, which returns. The last is not kept.
+fn stored() -> Vec<u8> {
+    let (memory, mut cache, mut program) = three();
+    for pc in [0x3000, 0x2000, 0x1000] {
+        cache
+            .translate(pc, pc == 0x2000, &mut program, &memory, &ONE)
+            .unwrap();
+    }
+    let units = cache.current().into_iter().map(|(_, unit)| unit);
+    let frozen = cache.freeze(vec![image::Stretch {
+        start: 0x1000,
+        end: 0x4000,
+        units: units.take(2).collect(),
+    }]);
+    let mut bytes = Vec::new();
+    frozen.store(&mut bytes);
+    bytes
+}
+
+fn three() -> (Bytes, Cache, Stretches) {
+    start(vec![
+        jump(0x1000, 0x2000),
+        jump(0x2000, 0x3000),
+        (0x3000, vec![0xc3]),
+    ])
+}
+
+#[test]
+fn what_was_kept_is_found_linked_and_understood() {
+    let image = image::Image::load(Box::new(Words::of(&stored())), 0).unwrap();
+    let (memory, mut cache, mut program) = three();
+    let miss = memory.load_u64(TABLE.offset + 8 * 0x2000);
+    assert!(cache.adopt(&image));
+    assert_eq!(cache.find(0x1000), None, "it is not in use yet");
+    cache.activate(&image, 0, &memory);
+    let translate = |cache: &mut Cache, program: &mut Stretches, pc| {
+        cache.translate(pc, false, program, &memory, &ONE).unwrap()
+    };
+    let first = translate(&mut cache, &mut program, 0x1000);
+    let second = translate(&mut cache, &mut program, 0x2000);
+    assert_eq!(cache.units().len(), 2, "nothing was translated");
+    assert_ne!(memory.load_u64(TABLE.offset + 8 * 0x2000), miss);
+    assert_eq!(destination(&memory, &cache.exits[0]), second);
+    for (number, body) in [(0, first), (1, second)] {
+        let Some(Stand::Unit { unit, mark }) = cache.stand(body, 0) else {
+            panic!("{body:#x} has no meaning")
+        };
+        let pc = cache.units()[number].pc;
+        assert_eq!((unit as usize, mark.pc), (number, Pc::At(pc)));
+    }
+    // What was not kept is translated, and what is dropped is forgotten.
+    let third = translate(&mut cache, &mut program, 0x3000);
+    assert_eq!(cache.units().len(), 3);
+    cache.link(2, third, &memory);
+    assert_eq!(destination(&memory, &cache.exits[1]), third);
+    cache.drop_range(0x2000, 0x2800, &memory).unwrap();
+    assert_eq!(cache.find(0x2000), None);
+    assert_eq!(cache.find(0x1000), Some(0));
+    assert_ne!(destination(&memory, &cache.exits[0]), second);
+    assert_ne!(translate(&mut cache, &mut program, 0x2000), second);
+}
+
+#[test]
+fn what_is_not_whole_is_no_image() {
+    let whole = stored();
+    for length in 0..whole.len() {
+        let part = Words::of(&whole[..length]);
+        assert!(image::Image::load(Box::new(part), 0).is_none(), "{length}");
+    }
+}

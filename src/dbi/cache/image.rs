@@ -10,11 +10,11 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{AT_ENTRY, AddressMap, Cache, Memory, NONE, Unit};
+use super::{AddressMap, Cache, Memory, NONE, Unit};
 use crate::dbi::assemble::Code;
 use crate::dbi::emit::{Emitted, Exit, ExitKind, Site, prologue};
-use crate::dbi::layout::{COLD_START, MOST_COUNTERS};
-use crate::dbi::plan::{CountAt, Plan};
+use crate::dbi::layout::{COLD_START, MOST_COUNTERS, ZONE_BYTES};
+use crate::dbi::plan::Plan;
 
 /// A stretch of the program's code, and the translations of what is in it.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -428,6 +428,16 @@ struct Cursor {
     exit: u32,
 }
 
+impl Cursor {
+    /// Whether the next run has room for what it executes besides: a quarter of everything.
+    fn leaves_room(&self) -> bool {
+        let most_cold = u64::from(COLD_START) + (ZONE_BYTES - u64::from(COLD_START)) / 4 * 3;
+        self.hot < COLD_START / 4 * 3
+            && u64::from(self.cold) < most_cold
+            && self.counter < MOST_COUNTERS / 4 * 3
+    }
+}
+
 impl Freezer<'_> {
     fn new(cache: &Cache) -> Freezer<'_> {
         let ends = cache.zones.iter().map(|zone| Ends {
@@ -445,7 +455,8 @@ impl Freezer<'_> {
         }
     }
 
-    /// Twice over all units: first to learn where each will be, then to write them with their links.
+    /// Twice over all units: first to learn where each will be, then to write them with their links. A stretch for which
+    /// there is no room is left out.
     fn stretch(&mut self, stretch: &Stretch) {
         let zone = self.cache.nearest(stretch.start);
         let base = self.cache.zones[zone].base;
@@ -469,6 +480,9 @@ impl Freezer<'_> {
                 self.plan.pc,
                 base + u64::from(before.hot + self.emitted.body),
             ));
+        }
+        if !at.leaves_room() {
+            return;
         }
         bodies.extend(places);
         let piece = Piece {
@@ -506,17 +520,7 @@ impl Freezer<'_> {
     fn unit(&mut self, zone: usize, number: u32, at: &mut Cursor, bodies: &AddressMap<u64>) {
         let unit = &self.cache.units[number as usize];
         let zone = &self.cache.zones[zone];
-        let count_at = match unit.count_at {
-            AT_ENTRY => CountAt::Entry,
-            at => CountAt::Free(usize::from(at)),
-        };
-        self.plan.again(
-            unit.pc,
-            self.cache.bytes_of(unit),
-            unit.instructions,
-            count_at,
-            unit.flags_dead(),
-        );
+        self.cache.plan_again(unit, &mut self.plan);
         let site = Site {
             hot: zone.base + u64::from(at.hot),
             cold: zone.base + u64::from(at.cold),
