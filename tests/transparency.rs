@@ -463,7 +463,7 @@ fn stops_and_goes_on_with_job_control() {
 }
 
 /// How long a terminal may show nothing new.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command on a terminal of its own.
 struct Terminal {
