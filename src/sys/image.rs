@@ -114,43 +114,69 @@ pub fn executable(pid: Pid) -> io::Result<PathBuf> {
 /// getauxval(3): address of the path that was given to execve.
 const AT_EXECFN: u64 = 31;
 
-/// The path that was given to exec, of a program that is stopped at its exec: a script's own, not its interpreter's.
-pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
-    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
-    let address = auxv_entry(&auxv, AT_EXECFN)
-        .ok_or_else(|| io::Error::other("the kernel gave this program no AT_EXECFN"))?;
-    let path = process.read_c_string(address, LONGEST_PATH_BYTES)?;
-    Ok(PathBuf::from(OsString::from_vec(path)))
-}
-
-/// Replaces the random bytes of a program that is stopped at its exec.
-pub fn fix_random(process: &Stopped) -> io::Result<()> {
-    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
-    let address = auxv_entry(&auxv, AT_RANDOM)
-        .ok_or_else(|| io::Error::other("the kernel gave this program no AT_RANDOM"))?;
-    Ok(process.write(address, FIXED_RANDOM)?)
-}
-
 /// getauxval(3): address of the kernel's code for programs (the vDSO); and an entry that means nothing.
 const AT_SYSINFO_EHDR: u64 = 33;
 const AT_IGNORE: u64 = 1;
 
-/// Hides the kernel's code (the vDSO) from a program that is stopped at its exec: it makes system calls instead. How many
-/// instructions that code takes depends on the time, and on the kernel's version.
-pub fn hide_vdso(process: &Stopped) -> io::Result<()> {
-    let auxv = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
-    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
-    let is_vdso = |pair: &[u8]| word(&pair[..8]) == Some(AT_SYSINFO_EHDR);
-    let Some(number) = auxv.chunks_exact(16).position(is_vdso) else {
-        return Ok(());
-    };
-    let entry = auxv_on_stack(process)? + 16 * number as u64;
-    let mut there = [0; 8];
-    process.read(entry, &mut there)?;
-    if u64::from_ne_bytes(there) != AT_SYSINFO_EHDR {
-        return Err(io::Error::other("the stack is not as the kernel makes it"));
+/// The auxiliary vector of a program that is stopped at its exec: what the kernel hands to it, in pairs of 64-bit words.
+pub struct Auxv<'a> {
+    process: &'a Stopped,
+    bytes: Vec<u8>,
+}
+
+impl Auxv<'_> {
+    /// Reads it.
+    pub fn of(process: &Stopped) -> io::Result<Auxv<'_>> {
+        let bytes = read_proc(&format!("/proc/{}/auxv", process.tid()))?;
+        Ok(Auxv { process, bytes })
     }
-    Ok(process.write(entry, &AT_IGNORE.to_ne_bytes())?)
+
+    fn entry(&self, wanted: u64, name: &str) -> io::Result<u64> {
+        auxv_entry(&self.bytes, wanted)
+            .ok_or_else(|| io::Error::other(format!("the kernel gave this program no {name}")))
+    }
+
+    /// Replaces the random bytes of the program.
+    pub fn fix_random(&self) -> io::Result<()> {
+        let address = self.entry(AT_RANDOM, "AT_RANDOM")?;
+        Ok(self.process.write(address, FIXED_RANDOM)?)
+    }
+
+    /// Hides the kernel's code (the vDSO) from the program: it makes system calls instead. How many instructions that
+    /// code takes depends on the time, and on the kernel's version.
+    pub fn hide_vdso(&self) -> io::Result<()> {
+        let is_vdso = |(kind, _)| kind == AT_SYSINFO_EHDR;
+        let Some(number) = auxv_pairs(&self.bytes).position(is_vdso) else {
+            return Ok(());
+        };
+        let entry = auxv_on_stack(self.process)? + 16 * number as u64;
+        let mut there = [0; 8];
+        self.process.read(entry, &mut there)?;
+        if u64::from_ne_bytes(there) != AT_SYSINFO_EHDR {
+            return Err(io::Error::other("the stack is not as the kernel makes it"));
+        }
+        Ok(self.process.write(entry, &AT_IGNORE.to_ne_bytes())?)
+    }
+}
+
+/// The path that was given to exec, of a program that is stopped at its exec: a script's own, not its interpreter's.
+pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
+    let address = Auxv::of(process)?.entry(AT_EXECFN, "AT_EXECFN")?;
+    let path = process.read_c_string(address, LONGEST_PATH_BYTES)?;
+    Ok(PathBuf::from(OsString::from_vec(path)))
+}
+
+/// Types and values of an auxiliary vector of 64-bit words.
+fn auxv_pairs(auxv: &[u8]) -> impl Iterator<Item = (u64, u64)> {
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+    let pairs = auxv.chunks_exact(16);
+    pairs.map(move |pair| (word(&pair[..8]), word(&pair[8..])))
+}
+
+/// The value of one entry.
+fn auxv_entry(auxv: &[u8], wanted: u64) -> Option<u64> {
+    let found = auxv_pairs(auxv).find(|(kind, _)| *kind == wanted);
+    found.map(|(_, value)| value)
 }
 
 /// Where the auxiliary vector is on the stack of a program that is stopped at its exec: behind argc, the arguments, a
@@ -185,14 +211,6 @@ fn stack_pointer(process: &Stopped) -> io::Result<u64> {
     number
         .and_then(|number| u64::from_str_radix(number, 16).ok())
         .ok_or_else(|| io::Error::other(format!("no stack pointer in /proc/PID/syscall: {text}")))
-}
-
-/// The value of one entry of an auxiliary vector of 64-bit words.
-fn auxv_entry(auxv: &[u8], wanted: u64) -> Option<u64> {
-    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
-    auxv.chunks_exact(16)
-        .find(|pair| word(&pair[..8]) == Some(wanted))
-        .and_then(|pair| word(&pair[8..]))
 }
 
 #[cfg(test)]

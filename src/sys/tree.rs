@@ -4,30 +4,27 @@
 //! trees can be followed at once from several threads. Where tracing is forbidden the tree still runs, and
 //! only its root is known. What the events mean is the [`Watcher`]'s business.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod live;
+
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::image;
+use self::live::{Registered, Watchdog, kill_tree, live, send};
+pub use self::live::{any_runs, kill_all, signal_roots, started};
+use super::image::{self, Auxv};
 use super::ptrace::{self, Pace, Stopped};
 use super::random::Random;
 use super::spawn::{self, Launch, SpawnError};
 
 /// How long descendants may go on after the root has ended before they count as left running.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// How long a program may take to end after SIGTERM when its time is up, before SIGKILL.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a thread in single-step stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,53 +178,6 @@ fn follow(doing: &'static str) -> impl FnOnce(io::Error) -> TreeError {
     move |source| TreeError::Follow { doing, source }
 }
 
-/// Threads of all trees that run now, by root: what a signal to us is passed on to.
-static LIVE: Mutex<BTreeMap<i32, BTreeSet<i32>>> = Mutex::new(BTreeMap::new());
-
-fn live() -> MutexGuard<'static, BTreeMap<i32, BTreeSet<i32>>> {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Trees started so far.
-static STARTED: AtomicU64 = AtomicU64::new(0);
-
-/// How many trees have been started.
-pub fn started() -> u64 {
-    STARTED.load(Ordering::SeqCst)
-}
-
-/// Whether a tree runs now.
-pub fn any_runs() -> bool {
-    !live().is_empty()
-}
-
-/// Sends `signal` to the root of every tree that runs now.
-pub fn signal_roots(signal: i32) {
-    for root in live().keys() {
-        send(*root, signal);
-    }
-}
-
-/// Kills every process of every tree that runs now.
-pub fn kill_all() {
-    for tid in live().values().flatten() {
-        send(*tid, libc::SIGKILL);
-    }
-}
-
-fn kill_tree(root: Pid, signal: i32) {
-    for tid in live().get(&root.as_raw()).into_iter().flatten() {
-        send(*tid, signal);
-    }
-}
-
-/// A thread that is gone already is what was wanted.
-fn send(tid: i32, signal: i32) {
-    if let Ok(signal) = Signal::try_from(signal) {
-        let _ = kill(Pid::from_raw(tid), signal);
-    }
-}
-
 /// Whether nothing of the tree may go on without us. Translated code cannot: nobody would answer its exits.
 fn ends_with_us(launch: &Launch) -> bool {
     launch.own_session || launch.engine.is_some()
@@ -331,53 +281,6 @@ impl Drop for Beside {
         if let Some(before) = &self.0 {
             let _ = sched_setaffinity(Pid::from_raw(0), before);
         }
-    }
-}
-
-/// Keeps a tree in [`LIVE`] for as long as it is followed.
-struct Registered(Pid);
-
-impl Registered {
-    fn new(root: Pid) -> Registered {
-        live().insert(root.as_raw(), BTreeSet::from([root.as_raw()]));
-        STARTED.fetch_add(1, Ordering::SeqCst);
-        Registered(root)
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        live().remove(&self.0.as_raw());
-    }
-}
-
-/// Kills a tree when its time is up.
-struct Watchdog {
-    stop: Sender<()>,
-    barked: Arc<AtomicBool>,
-}
-
-impl Watchdog {
-    fn start(root: Pid, limit: Duration) -> Watchdog {
-        let (stop, stopped) = channel::<()>();
-        let barked = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&barked);
-        std::thread::spawn(move || {
-            if stopped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                flag.store(true, Ordering::SeqCst);
-                kill_tree(root, libc::SIGTERM);
-                while stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                    kill_tree(root, libc::SIGKILL);
-                }
-            }
-        });
-        Watchdog { stop, barked }
-    }
-
-    /// Whether it had to act.
-    fn stop(self) -> bool {
-        let _ = self.stop.send(());
-        self.barked.load(Ordering::SeqCst)
     }
 }
 
@@ -724,16 +627,31 @@ impl<'a> Tree<'a> {
             self.check_filter(pid);
         }
         self.started = true;
-        if self.fix_random && self.fixed_random.is_ok() {
-            self.fixed_random = image::fix_random(&stopped);
-        }
-        if self.no_vdso && self.hidden_vdso.is_ok() {
-            self.hidden_vdso = image::hide_vdso(&stopped);
-        }
+        self.fix_handed(&stopped);
         self.watcher
             .program(&stopped, former)
             .map_err(follow("begin a program"))?;
         self.go(stopped, None)
+    }
+
+    /// Pins what the kernel hands to a program. What failed once is reported, and not tried again.
+    fn fix_handed(&mut self, stopped: &Stopped) {
+        let random = self.fix_random && self.fixed_random.is_ok();
+        let vdso = self.no_vdso && self.hidden_vdso.is_ok();
+        if !random && !vdso {
+            return;
+        }
+        let auxv = Auxv::of(stopped);
+        let with = |fix: fn(&Auxv<'_>) -> io::Result<()>| match &auxv {
+            Ok(auxv) => fix(auxv),
+            Err(error) => Err(copy_error(error)),
+        };
+        if random {
+            self.fixed_random = with(|auxv| auxv.fix_random());
+        }
+        if vdso {
+            self.hidden_vdso = with(|auxv| auxv.hide_vdso());
+        }
     }
 
     /// A filter that is not there (a container may forbid it) answers nothing.
@@ -920,7 +838,7 @@ fn shares_memory(_maker: &Stopped) -> bool {
 /// The processes that a thread has made and nobody has waited for (proc_pid_children(5)); none where the kernel does not tell.
 fn children(process: Pid, thread: Pid) -> Vec<Pid> {
     let path = format!("/proc/{process}/task/{thread}/children");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = image::read_proc_text(&path).unwrap_or_default();
     let numbers = text.split_whitespace().filter_map(|id| id.parse().ok());
     numbers.map(Pid::from_raw).collect()
 }
