@@ -6,14 +6,15 @@
 
 pub mod image;
 mod links;
+mod unit;
 mod zone;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use bytemuck::{Pod, Zeroable};
-
 use self::image::Adopted;
+pub use self::unit::Unit;
+use self::unit::is;
 use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
@@ -51,65 +52,6 @@ impl Hasher for AddressHasher {
     fn write_u64(&mut self, value: u64) {
         let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 = mixed ^ mixed >> 32;
-    }
-}
-
-/// A translated unit, as far as it must be remembered.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-pub struct Unit {
-    /// Original address of its first instruction.
-    pub pc: u64,
-    /// Where its original bytes are kept, and how many they are.
-    bytes_at: u32,
-    hot: u32,
-    cold: u32,
-    /// Offset of its entry for indirect branches in the zone; 0 if it has none.
-    prologue: u32,
-    /// Its counter, the first of its exits, and how many those are.
-    pub counter: u32,
-    first_exit: u32,
-    exits: u16,
-    /// Number of original bytes.
-    pub bytes: u16,
-    /// Number of instructions.
-    pub instructions: u16,
-    body: u16,
-    count_at: u16,
-    zone: u8,
-    /// What it is, of [`is`].
-    is: u8,
-    spare: u32,
-}
-
-/// What units are, as bits.
-mod is {
-    /// Every arithmetic flag is dead at its beginning.
-    pub const FLAGS_DEAD: u8 = 1;
-    /// It looks at its original bytes at each entry.
-    pub const CHECKED: u8 = 2;
-    /// It belongs to a marker.
-    pub const MARKER: u8 = 4;
-    /// It is a client request.
-    pub const REQUEST: u8 = 8;
-}
-
-impl Unit {
-    fn flags_dead(&self) -> bool {
-        self.is & is::FLAGS_DEAD != 0
-    }
-
-    fn checked(&self) -> bool {
-        self.is & is::CHECKED != 0
-    }
-
-    /// Whether it belongs to a marker: its instructions count nowhere.
-    pub fn marker(&self) -> bool {
-        self.is & is::MARKER != 0
-    }
-
-    fn request(&self) -> bool {
-        self.is & is::REQUEST != 0
     }
 }
 

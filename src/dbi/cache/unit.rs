@@ -1,0 +1,62 @@
+//! What is remembered of a translated unit. Plain data: an image of the cache holds it as it is.
+
+use bytemuck::{Pod, Zeroable};
+
+/// A translated unit, as far as it must be remembered.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Unit {
+    /// Original address of its first instruction.
+    pub pc: u64,
+    /// Where its original bytes are kept, and how many they are.
+    pub(super) bytes_at: u32,
+    pub(super) hot: u32,
+    pub(super) cold: u32,
+    /// Offset of its entry for indirect branches in the zone; 0 if it has none.
+    pub(super) prologue: u32,
+    /// Its counter, the first of its exits, and how many those are.
+    pub counter: u32,
+    pub(super) first_exit: u32,
+    pub(super) exits: u16,
+    /// Number of original bytes.
+    pub bytes: u16,
+    /// Number of instructions.
+    pub instructions: u16,
+    pub(super) body: u16,
+    pub(super) count_at: u16,
+    pub(super) zone: u8,
+    /// What it is, of [`is`].
+    pub(super) is: u8,
+    pub(super) spare: u32,
+}
+
+/// What units are, as bits.
+pub(super) mod is {
+    /// Every arithmetic flag is dead at its beginning.
+    pub const FLAGS_DEAD: u8 = 1;
+    /// It looks at its original bytes at each entry.
+    pub const CHECKED: u8 = 2;
+    /// It belongs to a marker.
+    pub const MARKER: u8 = 4;
+    /// It is a client request.
+    pub const REQUEST: u8 = 8;
+}
+
+impl Unit {
+    pub(super) fn flags_dead(&self) -> bool {
+        self.is & is::FLAGS_DEAD != 0
+    }
+
+    pub(super) fn checked(&self) -> bool {
+        self.is & is::CHECKED != 0
+    }
+
+    /// Whether it belongs to a marker: its instructions count nowhere.
+    pub fn marker(&self) -> bool {
+        self.is & is::MARKER != 0
+    }
+
+    pub(super) fn request(&self) -> bool {
+        self.is & is::REQUEST != 0
+    }
+}
