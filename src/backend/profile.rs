@@ -110,6 +110,19 @@ fn increase(slot: &mut u64, count: u64) -> Result<(), CountOverflow> {
     Ok(())
 }
 
+/// The mapping that an address of a running program is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Its first address.
+    pub start: u64,
+    /// The offset of `start` in the file.
+    pub offset: u64,
+    /// The file, if it is one's.
+    pub file: Option<&'a Path>,
+    /// The kernel's name for special memory, or empty.
+    pub label: &'a str,
+}
+
 /// The same by offset in files, as it is known while a program runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetProfile {
@@ -119,6 +132,36 @@ pub struct OffsetProfile {
 }
 
 impl OffsetProfile {
+    /// Adds `count` executions of the instruction `bytes` at `address` where it belongs: to its file, or to the memory
+    /// that is none's.
+    pub fn add_at(
+        &mut self,
+        place: Option<Place<'_>>,
+        address: u64,
+        bytes: &[u8],
+        count: u64,
+    ) -> Result<(), CountOverflow> {
+        if let Some(place) = place
+            && let Some(file) = place.file
+        {
+            return self.add(file, address - place.start + place.offset, count);
+        }
+        let label = place.map_or("", |place| place.label);
+        let label = if label.is_empty() {
+            "[anonymous]"
+        } else {
+            label
+        };
+        self.add_memory(
+            MemoryCode {
+                label: label.to_owned(),
+                address,
+                bytes: bytes.to_vec(),
+            },
+            count,
+        )
+    }
+
     /// Adds `count` executions of the instruction at `offset` of `file`.
     pub fn add(&mut self, file: &Path, offset: u64, count: u64) -> Result<(), CountOverflow> {
         if let Some(counts) = self.files.get_mut(file) {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::backend::profile::Place;
+
 /// A stretch of executable memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
@@ -26,6 +28,16 @@ impl Range {
     /// Whether both share an address.
     pub fn overlaps(&self, start: u64, end: u64) -> bool {
         self.start < end && start < self.end
+    }
+
+    /// What a profile must know of it.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            start: self.start,
+            offset: self.offset,
+            file: self.file.as_deref().map(PathBuf::as_path),
+            label: &self.label,
+        }
     }
 
     /// What lies in `start..end` of it.

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::ranges::Ranges;
+use super::ranges::{Range, Ranges};
 use super::state::Partial;
 use crate::backend::BackendError;
 use crate::backend::marks::Sums;
-use crate::backend::profile::{MemoryCode, OffsetProfile};
 use crate::dbi::cache::{Cache, Unit};
 use crate::dbi::decode;
 use crate::isa::{self, Arch, Decoder};
@@ -149,37 +148,11 @@ fn detail(
             sums.opcodes.add(names.of(one), count)?;
         }
         if places && count > 0 {
-            add_place(&mut sums.places, ranges, unit.pc + at as u64, one, count)?;
+            let pc = unit.pc + at as u64;
+            let place = ranges.at(pc).map(Range::place);
+            sums.places.add_at(place, pc, one, count)?;
         }
         at += length;
     }
     Ok(())
-}
-
-/// Adds the instruction `bytes` at `pc` where it belongs.
-fn add_place(
-    places: &mut OffsetProfile,
-    ranges: &Ranges,
-    pc: u64,
-    bytes: &[u8],
-    count: u64,
-) -> Result<(), CountOverflow> {
-    let range = ranges.at(pc);
-    if let Some(range) = range
-        && let Some(file) = &range.file
-    {
-        return places.add(file, pc - range.start + range.offset, count);
-    }
-    let label = range.map_or("", |range| range.label.as_str());
-    let code = MemoryCode {
-        label: if label.is_empty() {
-            "[anonymous]"
-        } else {
-            label
-        }
-        .to_owned(),
-        address: pc,
-        bytes: bytes.to_vec(),
-    };
-    places.add_memory(code, count)
 }

@@ -12,9 +12,9 @@ use nix::sched::{CpuSet, sched_getaffinity};
 
 use super::super::BackendError;
 use super::super::marks::{Chunks, Marks, Request, Sums};
-use super::super::profile::{Modules, OffsetProfile};
+use super::super::profile::{Modules, OffsetProfile, Place};
 use super::super::regions::MARKER_BYTES;
-use super::slots::{Kind, Reader, Slot, add_place};
+use super::slots::{Kind, Reader, Slot};
 use crate::backend::Detail;
 use crate::model::{Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, RegionCount};
 use crate::sys::Pid;
@@ -90,6 +90,16 @@ impl Process {
         self.mappings
             .iter()
             .find(|m| m.start <= address && address < m.end)
+    }
+}
+
+/// What a profile must know of a mapping.
+fn place(mapping: &Mapping) -> Place<'_> {
+    Place {
+        start: mapping.start,
+        offset: mapping.offset,
+        file: mapping.file.as_deref(),
+        label: &mapping.label,
     }
 }
 
@@ -278,13 +288,9 @@ impl Counter {
             sums.instructions = sums.instructions.checked_add(count).ok_or(CountOverflow)?;
             sums.opcodes.add(self.reader.mnemonic(slot), count)?;
             if self.want.functions {
-                add_place(
-                    &mut sums.places,
-                    state.mapping(*address),
-                    *address,
-                    slot,
-                    count,
-                )?;
+                let place = state.mapping(*address).map(place);
+                let bytes = slot.instruction();
+                sums.places.add_at(place, *address, bytes, count)?;
             }
         }
         state.slots = slots;

@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::backend::profile::{MemoryCode, OffsetProfile};
 use crate::backend::regions::{self, MARKER_BYTES};
 use crate::backend::selftest::Machine;
 use crate::isa::{self, Arch, Decoder, DecoderError};
-use crate::model::CountOverflow;
-use crate::sys::image::Mapping;
 
 /// What an instruction does that matters to counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +39,14 @@ pub struct Slot {
     pub in_marker: bool,
     /// Completed executions.
     pub count: u64,
+}
+
+impl Slot {
+    /// The bytes of the instruction, as far as they could be read; others may follow.
+    pub fn instruction(&self) -> &[u8] {
+        let length = self.length.min(isa::LONGEST_BYTES);
+        self.bytes.get(..length).unwrap_or_default()
+    }
 }
 
 /// Makes slots of bytes, and numbers the mnemonics.
@@ -97,32 +102,4 @@ impl Reader {
             mnemonics.len() - 1
         })
     }
-}
-
-/// Adds `count` executions of the instruction of a slot where it belongs.
-pub fn add_place(
-    places: &mut OffsetProfile,
-    mapping: Option<&Mapping>,
-    address: u64,
-    slot: &Slot,
-    count: u64,
-) -> Result<(), CountOverflow> {
-    if let Some(mapping) = mapping
-        && let Some(file) = &mapping.file
-    {
-        return places.add(file, address - mapping.start + mapping.offset, count);
-    }
-    let label = mapping.map_or("", |m| m.label.as_str());
-    let bytes = slot.bytes.get(..slot.length.min(isa::LONGEST_BYTES));
-    let code = MemoryCode {
-        label: if label.is_empty() {
-            "[anonymous]"
-        } else {
-            label
-        }
-        .to_owned(),
-        address,
-        bytes: bytes.unwrap_or_default().to_vec(),
-    };
-    places.add_memory(code, count)
 }
