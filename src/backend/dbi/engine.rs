@@ -1,8 +1,10 @@
 //! The tracer's half of the engine: answers a tree that runs translated code.
 //!
-//! Here are exits, signals, births and ends; `calls` has the system calls, `requests` the marks of regions.
+//! Here are exits, signals, births and ends; `calls` has the system calls, `requests` the marks of regions, `counts` what a
+//! process has executed.
 
 mod calls;
+mod counts;
 mod requests;
 
 use std::cell::RefCell;
@@ -25,14 +27,14 @@ use super::space::{How, Space};
 use super::state::{self, Partial};
 use super::store::Store;
 use super::support::{self, Unsupported};
-use super::tally::{Names, Stretch, add_up};
+use super::tally::Names;
 use crate::backend::finish::ProcessTable;
-use crate::backend::marks::{Chunks, Marks, Sums};
+use crate::backend::marks::{Chunks, Marks};
 use crate::backend::profile::OffsetProfile;
 use crate::backend::{BackendError, Detail};
 use crate::dbi::cache::{Full, Manner, NoTranslation};
 use crate::dbi::emit::ExitKind;
-use crate::dbi::layout::{AREA_BYTES, COUNTERS, INDIRECT, MAGIC_CALL, slot};
+use crate::dbi::layout::{INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
 use crate::model::{Caveat, CountOverflow, OpcodeMix, RegionCount};
 use crate::sys::Pid;
@@ -519,138 +521,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A program is over: its process ends or executes another.
-    fn program_over(&mut self, pid: Pid) -> Result<(), CountOverflow> {
-        let Some(mut process) = self.processes.remove(&pid) else {
-            return Ok(());
-        };
-        let counters = read_counters(pid, &process)?;
-        self.note_executed(pid, &process, &counters);
-        let sums = self.catch_up(&mut process, counters)?;
-        release_areas(pid, &process);
-        let Process {
-            space,
-            row,
-            between,
-            ..
-        } = process;
-        self.account(row, between, sums)?;
-        self.keep_code(space);
-        Ok(())
-    }
-
-    /// Adds what a program has executed since its last mark.
-    fn account(&mut self, row: usize, between: Between, sums: Sums) -> Result<(), CountOverflow> {
-        if self.want.regions {
-            let (marks, sums) = between.end(sums)?;
-            return self.chunks.program_over(marks, sums);
-        }
-        self.table.add(row, sums.instructions)?;
-        self.instructions = self
-            .instructions
-            .checked_add(sums.instructions)
-            .ok_or(CountOverflow)?;
-        self.opcodes.merge(&sums.opcodes)?;
-        self.places.merge(sums.places)
-    }
-
-    /// The last to use a code cache leaves it to the next run.
-    fn keep_code(&self, space: Rc<RefCell<Space>>) {
-        if let Some(store) = &self.store
-            && let Some(space) = Rc::into_inner(space)
-            && Rc::strong_count(&space.borrow().translations) == 1
-        {
-            store.keep(&space.borrow());
-        }
-    }
-
-    /// Units whose counters are not zero are worth keeping.
-    fn note_executed(&self, pid: Pid, process: &Process, counters: &[u64]) {
-        let space = process.space.borrow();
-        let translations = &mut *space.translations.borrow_mut();
-        let units = translations.cache.units();
-        let mut executed = 0;
-        for (number, unit) in units.iter().enumerate() {
-            if counters
-                .get(unit.counter as usize)
-                .is_some_and(|count| *count > 0)
-            {
-                translations.kept.note_executed(number as u32);
-                executed += 1;
-            }
-        }
-        self.log.note(pid, || {
-            let counters = counters.len();
-            format!(
-                "{} units, {executed} of them executed, {counters} counters",
-                units.len()
-            )
-        });
-    }
-
-    /// What a process has executed since it was asked last, whose counters are `counters` now.
-    fn catch_up(
-        &mut self,
-        process: &mut Process,
-        counters: Vec<u64>,
-    ) -> Result<Sums, CountOverflow> {
-        let space = process.space.borrow();
-        let translations = space.translations.borrow();
-        let risen = process.between.risen(counters);
-        let stretch = Stretch {
-            counters: &risen,
-            partial: &process.partial,
-            carried: &process.between.carried,
-            torn: process.between.torn,
-        };
-        let mut sums = add_up(
-            &translations.cache,
-            &space.ranges,
-            &stretch,
-            self.want.functions,
-            self.names.as_mut(),
-        )?;
-        if process.more > 0 {
-            let sum = sums.instructions.checked_add(process.more);
-            sums.instructions = sum.ok_or(CountOverflow)?;
-            sums.opcodes.add("syscall", process.more)?;
-        }
-        Ok(sums)
-    }
-
     fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
         result.or_else(|overflow| self.fail(overflow))
-    }
-}
-
-/// The counters of a process, those of all its threads added up.
-fn read_counters(pid: Pid, process: &Process) -> Result<Vec<u64>, CountOverflow> {
-    let space = process.space.borrow();
-    let in_use = space.translations.borrow().cache.counters();
-    let mut counters = vec![0u64; in_use as usize];
-    let mut bytes = vec![0; 8 * counters.len()];
-    for area in space.areas_of(pid) {
-        let from = area.offset + u64::from(COUNTERS);
-        if space.pool.shared().read(from, &mut bytes).is_err() {
-            return Err(CountOverflow);
-        }
-        for (sum, word) in counters.iter_mut().zip(bytes.chunks_exact(8)) {
-            let count = word.try_into().map_or(0, u64::from_le_bytes);
-            *sum = sum.checked_add(count).ok_or(CountOverflow)?;
-        }
-    }
-    Ok(counters)
-}
-
-/// A process no longer needs its areas.
-fn release_areas(pid: Pid, process: &Process) {
-    let space = process.space.borrow();
-    for area in space.areas_of(pid) {
-        let from = area.offset + u64::from(COUNTERS);
-        let shared = space.pool.shared();
-        shared.discard(from, AREA_BYTES - u64::from(COUNTERS));
-        area.owner.set(None);
-        area.used.set(false);
     }
 }
 

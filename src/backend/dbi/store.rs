@@ -251,8 +251,7 @@ fn gather(space: &Space, translations: &Translations) -> (Vec<Page>, Frozen) {
     let current = translations.cache.current();
     let mut pages = Vec::new();
     let mut stretches = Vec::new();
-    let lasting =
-        |range: &&Range| !range.volatile && (range.file.is_some() || range.label == "[vdso]");
+    let lasting = |range: &&Range| !range.volatile && range.file.is_some();
     for range in space.ranges.iter().filter(lasting) {
         let (start, end) = (range.start, range.end);
         let first = current.partition_point(|(pc, _)| *pc < start);

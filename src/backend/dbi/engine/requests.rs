@@ -8,7 +8,8 @@ use std::io;
 
 use super::super::space::Space;
 use super::super::state::Partial;
-use super::{Engine, Process, read_counters};
+use super::counts::read_counters;
+use super::{Engine, Process};
 use crate::backend::marks::{Marks, Request, Sums};
 use crate::backend::regions::{REQUEST_X86_64, in_marker};
 use crate::backend::selftest::Machine;
