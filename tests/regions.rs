@@ -1,16 +1,18 @@
 //! Marked regions: `step` and `dbi` count the same in them, and what callgrind counts, on programs marked in C, C++ and Rust.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use std::path::{Path, PathBuf};
+#[path = "common/program.rs"]
+mod program;
+
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use counterfoil::backend::dbi::Dbi;
 use counterfoil::backend::step::Step;
 use counterfoil::backend::{Backend, BackendError, Detail};
 use counterfoil::model::Run;
 use counterfoil::sys::spawn::Launch;
-use tempfile::TempDir;
+use program::{Program, compile, function, opcode};
 
 const REGIONS: Detail = Detail {
     opcodes: true,
@@ -22,49 +24,17 @@ const REGIONS: Detail = Detail {
 const BACKENDS: [fn() -> Box<dyn Backend>; 2] =
     [|| Box::new(Step::default()), || Box::new(Dbi::default())];
 
-/// A program built from source in a folder of its own.
-struct Program {
-    folder: TempDir,
-    path: PathBuf,
-}
-
-/// Compiles; a missing compiler fails the test, because without it nothing here is tested.
-fn compile(name: &str, source: &str, flags: &[&str]) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, path) = (folder.path().join(name), folder.path().join("prog"));
-    std::fs::write(&file, source).unwrap();
-    let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/include");
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-g", "-I"]).arg(shim).arg("-o").arg(&path);
-    let status = gcc.arg(&file).args(flags).status();
-    assert!(status.expect("gcc is needed: install it").success());
-    Program { folder, path }
-}
-
 impl Program {
-    fn launch(&self) -> Launch {
+    fn pinned(&self) -> Launch {
         Launch {
-            program: self.path.clone(),
-            args: vec![self.path.clone().into_os_string()],
-            fixed_addresses: true,
             fixed_random: true,
-            own_session: true,
-            timeout: Some(Duration::from_secs(100)),
-            ..Launch::default()
+            ..self.launch()
         }
     }
 
     fn by(&self, backend: &dyn Backend) -> Run {
-        let run = backend.run(&self.launch(), REGIONS, self.folder.path());
-        let run = run.unwrap_or_else(|error| panic!("{}: {error}", backend.kind()));
-        let opcodes = run.opcodes.as_ref().unwrap().total();
-        assert_eq!(opcodes, Ok(run.instructions), "opcodes sum to the total");
-        let functions = run.functions.as_ref().unwrap().total();
-        assert_eq!(
-            functions,
-            Ok(run.instructions),
-            "functions sum to the total"
-        );
+        let run = self.counted(backend, &self.pinned(), REGIONS);
+        assert!(run.opcodes.is_some() && run.functions.is_some());
         run
     }
 
@@ -81,24 +51,11 @@ impl Program {
     }
 }
 
-fn opcode(run: &Run, mnemonic: &str) -> u64 {
-    let opcodes = run.opcodes.as_ref().unwrap();
-    opcodes.0.get(mnemonic).copied().unwrap_or(0)
-}
-
-fn function(run: &Run, name: &str) -> u64 {
-    run.functions
-        .as_ref()
-        .unwrap()
-        .get("prog", name)
-        .unwrap_or(0)
-}
-
 #[test]
 fn a_program_without_regions_is_refused_when_regions_are_wanted() {
     let program = compile("prog.c", "int main(void) { return 0; }", &[]);
     for backend in BACKENDS.map(|open| open()) {
-        let answer = backend.run(&program.launch(), REGIONS, program.folder.path());
+        let answer = backend.run(&program.pinned(), REGIONS, program.folder.path());
         let refused = matches!(
             answer,
             Err(BackendError::Tool {
@@ -540,7 +497,7 @@ fn code_that_is_kept_from_run_to_run_knows_whether_its_markers_count() {
     );
     let program = compile("prog.c", &source, &["-O1"]);
     let whole = |backend: &dyn Backend| {
-        let run = backend.run(&program.launch(), Detail::default(), program.folder.path());
+        let run = backend.run(&program.pinned(), Detail::default(), program.folder.path());
         run.unwrap().instructions
     };
     let all = whole(&Step::default());
@@ -562,7 +519,7 @@ fn markers_count_like_other_code_where_no_regions_are_wanted() {
         ..Detail::default()
     };
     let [step, dbi] = BACKENDS.map(|open| {
-        let run = open().run(&program.launch(), want, program.folder.path());
+        let run = open().run(&program.pinned(), want, program.folder.path());
         run.unwrap()
     });
     assert_eq!(step.instructions, dbi.instructions);

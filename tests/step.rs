@@ -1,7 +1,10 @@
 //! The `step` backend against programs whose counts are known by construction.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use std::path::{Path, PathBuf};
+#[path = "common/program.rs"]
+mod program;
+
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,32 +12,13 @@ use counterfoil::backend::step::Step;
 use counterfoil::backend::{Backend, Detail};
 use counterfoil::model::{Caveat, Outcome, Pin, PinState, Run};
 use counterfoil::sys::spawn::Launch;
-use tempfile::TempDir;
+use program::{Program, compile, function, opcode};
 
 const ALL: Detail = Detail {
     opcodes: true,
     functions: true,
     regions: false,
 };
-
-/// A program built from source in a folder of its own.
-struct Program {
-    folder: TempDir,
-    path: PathBuf,
-}
-
-/// Compiles; a missing compiler fails the test, because without it nothing here is tested.
-fn compile(name: &str, source: &str, flags: &[&str]) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, path) = (folder.path().join(name), folder.path().join("prog"));
-    std::fs::write(&file, source).unwrap();
-    let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/include");
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-g", "-I"]).arg(shim).arg("-o").arg(&path);
-    let status = gcc.arg(&file).args(flags).status();
-    assert!(status.expect("gcc is needed: install it").success());
-    Program { folder, path }
-}
 
 fn asm(body: &str) -> Program {
     let source = format!(".intel_syntax noprefix\n.globl _start\n.text\n{body}\n");
@@ -46,34 +30,8 @@ fn c(body: &str) -> Program {
 }
 
 impl Program {
-    fn launch(&self) -> Launch {
-        Launch {
-            program: self.path.clone(),
-            args: vec![self.path.clone().into_os_string()],
-            fixed_addresses: true,
-            own_session: true,
-            timeout: Some(Duration::from_secs(100)),
-            ..Launch::default()
-        }
-    }
-
     fn run(&self, want: Detail) -> Run {
-        let run = Step::default().run(&self.launch(), want, self.folder.path());
-        let run = run.unwrap_or_else(|error| panic!("{error}"));
-        if let Some(opcodes) = &run.opcodes {
-            assert_eq!(
-                opcodes.total(),
-                Ok(run.instructions),
-                "opcodes sum to the total"
-            );
-        }
-        if let Some(functions) = &run.functions {
-            assert_eq!(
-                functions.total(),
-                Ok(run.instructions),
-                "functions sum to the total"
-            );
-        }
+        let run = self.counted(&Step::default(), &self.launch(), want);
         let rows = run.processes.iter().map(|row| row.instructions.unwrap());
         assert_eq!(
             rows.sum::<u64>(),
@@ -89,19 +47,6 @@ impl Program {
         assert_eq!(run.caveats, []);
         run
     }
-}
-
-fn opcode(run: &Run, mnemonic: &str) -> u64 {
-    let opcodes = run.opcodes.as_ref().unwrap();
-    opcodes.0.get(mnemonic).copied().unwrap_or(0)
-}
-
-fn function(run: &Run, name: &str) -> u64 {
-    run.functions
-        .as_ref()
-        .unwrap()
-        .get("prog", name)
-        .unwrap_or(0)
 }
 
 /// Three instructions that end the process.
