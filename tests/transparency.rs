@@ -475,7 +475,8 @@ struct Terminal {
 impl Terminal {
     fn run(command: &str) -> Terminal {
         let mut script = std::process::Command::new("script")
-            .args(["-qefc", command, "/dev/null"])
+            // `exec`: a shell that stays would die of the interrupt itself.
+            .args(["-qefc", &format!("exec {command}"), "/dev/null"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -125,6 +125,11 @@ impl Stopped {
         ptrace::getevent(self.tid)
     }
 
+    /// The event that it stands at now (ptrace(2): bits 8 and up of `si_code`).
+    pub fn event(&self) -> nix::Result<i32> {
+        self.signal_code().map(|code| code >> 8)
+    }
+
     /// `si_code` of the signal that stopped it.
     pub fn signal_code(&self) -> nix::Result<i32> {
         ptrace::getsiginfo(self.tid).map(|info| info.si_code)

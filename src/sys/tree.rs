@@ -435,7 +435,7 @@ impl<'a> Tree<'a> {
             libc::PTRACE_EVENT_STOP => self.on_group_stop(stopped, signal),
             libc::PTRACE_EVENT_EXEC => self.on_exec(stopped),
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
-                self.on_birth(stopped)
+                self.on_birth(stopped, event)
             }
             libc::PTRACE_EVENT_SECCOMP => match self.on_call(&stopped)? {
                 Call::Make | Call::Done => self.go_within(stopped),
@@ -529,9 +529,13 @@ impl<'a> Tree<'a> {
         self.go(stopped, None)
     }
 
-    /// A thread made another.
-    fn on_birth(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+    /// A thread made another. One that was killed meanwhile may stand at its end already, and the number would be its
+    /// exit status: that stop has a report of its own, which is the one to act on.
+    fn on_birth(&mut self, stopped: Stopped, event: i32) -> Result<(), TreeError> {
         let child = Pid::from_raw(stopped.event_message().map_err(trace)? as i32);
+        if stopped.event().map_err(trace)? != event {
+            return Ok(());
+        }
         self.born(&stopped, child)?;
         self.go_within(stopped)
     }
