@@ -19,7 +19,7 @@ use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
 use super::layout::{COLD_START, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
-use super::plan::{CountAt, Limits, MARKER_BYTES, NoUnit, Plan, Source};
+use super::plan::{CountAt, Findings, Limits, MARKER_BYTES, NoUnit, Plan, Source};
 
 /// Memory that a program executes while we write it.
 pub trait Memory {
@@ -268,13 +268,11 @@ impl Cache {
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
         let first = self.one(Wanted { pc, indirect }, program, memory, manner)?;
-        let mut next = 0;
-        while next < self.queue.len() && next < manner.budget {
-            let wanted = self.queue[next];
-            next += 1;
-            if self.find(wanted.pc).is_some() {
-                continue;
-            }
+        // What was met last first: depth before breadth, as the program goes.
+        for _ in 0..manner.budget {
+            let Some(wanted) = self.queue.pop() else {
+                break;
+            };
             // What cannot be translated ahead is met again when it is reached.
             let _ = self.one(wanted, program, memory, manner);
         }
@@ -331,8 +329,11 @@ impl Cache {
                 wanted.pc,
                 program.code(wanted.pc, usize::from(length)),
                 0,
-                CountAt::Entry,
-                false,
+                Findings {
+                    count_at: CountAt::Entry,
+                    flags_dead: false,
+                    free_edges: 0,
+                },
             );
             plan.marker = true;
         } else {
@@ -353,7 +354,7 @@ impl Cache {
     /// Queues what comes after a unit.
     fn follow(&mut self, plan: &Plan) {
         for exit in &self.emitted.exits {
-            if exit.kind == ExitKind::Link && self.find(exit.target).is_none() {
+            if exit.kind == ExitKind::Link && !exit.born_linked {
                 self.queue.push(Wanted {
                     pc: exit.target,
                     indirect: false,
@@ -482,7 +483,7 @@ impl Cache {
             counter: site.counter,
             first_exit: site.first_exit,
             exits: emitted.exits.len() as u16,
-            spare: 0,
+            free_edges: plan.free_edges.into(),
         });
         self.kept.extend_from_slice(&plan.bytes);
         self.counters += emitted.counters;
@@ -527,8 +528,13 @@ impl Cache {
             AT_ENTRY => CountAt::Entry,
             at => CountAt::Free(usize::from(at)),
         };
-        let (bytes, flags_dead) = (self.bytes_of(unit), unit.flags_dead());
-        plan.again(unit.pc, bytes, unit.instructions, count_at, flags_dead);
+        let findings = Findings {
+            count_at,
+            flags_dead: unit.flags_dead(),
+            free_edges: unit.free_edges as u8,
+        };
+        let bytes = self.bytes_of(unit);
+        plan.again(unit.pc, bytes, unit.instructions, findings);
     }
 
     /// A unit as it was made, to learn what the places in its code mean.
@@ -549,7 +555,7 @@ impl Cache {
             request: unit.request().then(|| plan.end()),
         };
         let mut emitted = Emitted::default();
-        emitted.make(&plan, &site, |at, _| {
+        emitted.make_with_marks(&plan, &site, |at, _| {
             let exit = self.exits.get(unit.first_exit as usize + at)?;
             exit.born_linked.then_some(zone.base)
         });

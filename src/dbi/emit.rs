@@ -119,10 +119,12 @@ pub struct Emitted {
     pub exits: Vec<Exit>,
     /// Counters used, the unit's own included.
     pub counters: u32,
-    /// The meaning of the hot code.
+    /// The meaning of the hot code, if that is wanted.
     pub hot_marks: Vec<Mark>,
-    /// The meaning of the cold code.
+    /// The meaning of the cold code, if that is wanted.
     pub cold_marks: Vec<Mark>,
+    /// Whether it is: only a thread that was stopped in the code asks.
+    with_marks: bool,
 }
 
 /// The offset of a counter in an area.
@@ -158,6 +160,22 @@ impl Emitted {
     /// Translates `plan` at `site`. `find` gives the address of translated code for the
     /// original address that exit number so-and-so of the unit leads to.
     pub fn make(&mut self, plan: &Plan, site: &Site, find: impl FnMut(usize, u64) -> Option<u64>) {
+        self.with_marks = false;
+        self.write(plan, site, find);
+    }
+
+    /// The same, with what each place in the code means.
+    pub fn make_with_marks(
+        &mut self,
+        plan: &Plan,
+        site: &Site,
+        find: impl FnMut(usize, u64) -> Option<u64>,
+    ) {
+        self.with_marks = true;
+        self.write(plan, site, find);
+    }
+
+    fn write(&mut self, plan: &Plan, site: &Site, find: impl FnMut(usize, u64) -> Option<u64>) {
         self.hot.restart(site.hot);
         self.cold.restart(site.cold);
         self.exits.clear();
@@ -171,6 +189,7 @@ impl Emitted {
             out: self,
             done: 0,
             counted: false,
+            edges: 0,
         };
         writer.unit();
     }
@@ -200,6 +219,8 @@ struct Writer<'a, F> {
     out: &'a mut Emitted,
     done: u16,
     counted: bool,
+    /// Branches out of the middle so far.
+    edges: u32,
 }
 
 impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
@@ -243,6 +264,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     fn mark_full(&mut self, pc: Pc, restore: u8, base: u8) {
+        if !self.out.with_marks {
+            return;
+        }
         self.out.hot_marks.push(Mark {
             at: self.out.hot.offset(),
             pc,
@@ -254,6 +278,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     fn mark_cold(&mut self, pc: u64, done: u16, counted: bool, restore: u8) {
+        if !self.out.with_marks {
+            return;
+        }
         self.out.cold_marks.push(Mark {
             at: self.out.cold.offset(),
             pc: Pc::At(pc),
@@ -453,16 +480,20 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.out.counters += 1;
         let (to, linked) = self.destination(target);
         let address = self.out.cold.here();
-        self.mark_cold(target, done, true, 0);
-        // Whether flags are dead at the target is not known: `inc` would need that.
-        self.out.cold.store(slot::RCX, RCX);
-        self.mark_cold(target, done, true, spilled::RCX);
-        self.out.cold.load(RCX, counter_slot(counter));
-        self.out.cold.add_rcx(1);
-        self.out.cold.store(counter_slot(counter), RCX);
         let n = self.plan.insts.len() as u16;
-        self.mark_cold(target, n, true, spilled::RCX);
-        self.out.cold.restore_rcx();
+        self.mark_cold(target, done, true, 0);
+        if self.plan.free_edges >> self.edges & 1 == 1 {
+            self.out.cold.increment(counter_slot(counter));
+        } else {
+            self.out.cold.store(slot::RCX, RCX);
+            self.mark_cold(target, done, true, spilled::RCX);
+            self.out.cold.load(RCX, counter_slot(counter));
+            self.out.cold.add_rcx(1);
+            self.out.cold.store(counter_slot(counter), RCX);
+            self.mark_cold(target, n, true, spilled::RCX);
+            self.out.cold.restore_rcx();
+        }
+        self.edges += 1;
         self.mark_cold(target, n, true, 0);
         let patch = self.out.cold.jump_patchable(to);
         let patch = self.site.cold + u64::from(patch);

@@ -75,8 +75,22 @@ pub struct Plan {
     pub count_at: Option<CountAt>,
     /// Whether every arithmetic flag is dead at its beginning.
     pub flags_dead: bool,
+    /// Branches out of the middle behind which one `inc` counts, since flags are dead at their targets: a bit each, in
+    /// their order.
+    pub free_edges: u8,
     /// Whether it belongs to a marker.
     pub marker: bool,
+}
+
+/// What was found by looking at the code around a unit: its bytes alone do not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Findings {
+    /// [`Plan::count_at`].
+    pub count_at: CountAt,
+    /// [`Plan::flags_dead`].
+    pub flags_dead: bool,
+    /// [`Plan::free_edges`].
+    pub free_edges: u8,
 }
 
 /// What limits a unit besides what it is made of.
@@ -126,24 +140,19 @@ impl Plan {
         let length = self.collect(code, limits)?;
         self.bytes.extend_from_slice(&code[..length]);
         self.place_counter(source);
+        self.find_free_edges(source);
         Ok(())
     }
 
     /// The plan that was made before, from what was kept of it.
-    pub fn again(
-        &mut self,
-        pc: u64,
-        bytes: &[u8],
-        instructions: u16,
-        count_at: CountAt,
-        flags_dead: bool,
-    ) {
+    pub fn again(&mut self, pc: u64, bytes: &[u8], instructions: u16, findings: Findings) {
         self.pc = pc;
         self.insts.clear();
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
-        self.count_at = Some(count_at);
-        self.flags_dead = flags_dead;
+        self.count_at = Some(findings.count_at);
+        self.flags_dead = findings.flags_dead;
+        self.free_edges = findings.free_edges;
         let mut at = 0;
         for _ in 0..instructions {
             let inst = decode::decode(bytes.get(at..).unwrap_or_default(), pc + at as u64);
@@ -215,6 +224,22 @@ impl Plan {
             return;
         }
         self.find_free(|target| Flags::ALL.minus(dead_at(target, source)));
+    }
+
+    /// Looks at the targets of the branches out of the middle.
+    fn find_free_edges(&mut self, source: &mut impl Source) {
+        let middle = self.insts.len().saturating_sub(1);
+        let targets = self.insts[..middle].iter().filter_map(|planned| {
+            let Kind::Branch { target, .. } = planned.inst.kind else {
+                return None;
+            };
+            Some(target)
+        });
+        self.free_edges = 0;
+        for (number, target) in targets.enumerate() {
+            let live = Flags::ALL.minus(dead_at(target, source));
+            self.free_edges |= u8::from(dead_for_inc(live)) << number;
+        }
     }
 
     /// Whether a free place was found, given what is live at each target of the unit.

@@ -27,7 +27,8 @@ pub struct Unit {
     pub(super) zone: u8,
     /// What it is, of [`is`].
     pub(super) is: u8,
-    pub(super) spare: u32,
+    /// Its [`free_edges`](crate::dbi::plan::Plan::free_edges).
+    pub(super) free_edges: u32,
 }
 
 /// What units are, as bits.
