@@ -439,7 +439,7 @@ fn stops_and_goes_on_with_job_control() {
     for backend in BACKENDS {
         let folder = folder();
         let told = folder.path().join("told");
-        let mut terminal = Terminal::run("PS1='prompt: ' bash --norc --noprofile -i");
+        let mut terminal = Terminal::run("env PS1='prompt: ' bash --norc --noprofile -i");
         terminal.wait_for("prompt: ");
         terminal.type_in(&format!(
             "{} count --backend {backend} -- sh -c 'echo re\"\"ady; until [ -e {} ]; do sleep 0.1; done; echo sl\"\"ept'\n",
