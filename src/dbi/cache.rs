@@ -14,7 +14,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use self::image::Adopted;
 pub use self::unit::Unit;
-use self::unit::is;
+use self::unit::{AT_ENTRY, is};
 use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
@@ -54,9 +54,6 @@ impl Hasher for AddressHasher {
         self.0 = mixed ^ mixed >> 32;
     }
 }
-
-/// [`Unit::count_at`] for [`CountAt::Entry`].
-const AT_ENTRY: u16 = u16::MAX;
 
 /// No unit, or no exit.
 const NONE: u32 = u32::MAX;
@@ -202,14 +199,16 @@ impl Cache {
         &self.units
     }
 
+    fn exits_of(&self, unit: &Unit) -> &[Exit] {
+        let first = unit.first_exit as usize;
+        self.exits
+            .get(first..first + usize::from(unit.exits))
+            .unwrap_or_default()
+    }
+
     /// The exits of a unit that are counted by themselves: their counters, and the instructions complete there.
     pub fn counted_exits(&self, unit: &Unit) -> impl Iterator<Item = (u32, u16)> {
-        let first = unit.first_exit as usize;
-        let exits = self
-            .exits
-            .get(first..first + usize::from(unit.exits))
-            .unwrap_or_default();
-        exits
+        self.exits_of(unit)
             .iter()
             .filter_map(|exit| Some((exit.counter?.get(), exit.done)))
     }
@@ -476,6 +475,7 @@ impl Cache {
                 (site.checked, is::CHECKED),
                 (plan.marker, is::MARKER),
                 (site.request.is_some(), is::REQUEST),
+                (plan.looks_behind, is::LOOKS_BEHIND),
             ]
             .iter()
             .map(|(it, bit)| if *it { *bit } else { 0 })
@@ -524,17 +524,15 @@ impl Cache {
 
     /// The plan of a unit as it was.
     fn plan_again(&self, unit: &Unit, plan: &mut Plan) {
-        let count_at = match unit.count_at {
-            AT_ENTRY => CountAt::Entry,
-            at => CountAt::Free(usize::from(at)),
-        };
-        let findings = Findings {
-            count_at,
-            flags_dead: unit.flags_dead(),
-            free_edges: unit.free_edges as u8,
-        };
         let bytes = self.bytes_of(unit);
-        plan.again(unit.pc, bytes, unit.instructions, findings);
+        plan.again(unit.pc, bytes, unit.instructions, unit.findings());
+    }
+
+    /// Whether the code around a unit still says what it said when the unit was made.
+    pub fn is_found_again(&self, unit: &Unit, source: &mut impl Source) -> bool {
+        let mut plan = Plan::default();
+        self.plan_again(unit, &mut plan);
+        plan.look_again(source) == unit.findings()
     }
 
     /// A unit as it was made, to learn what the places in its code mean.

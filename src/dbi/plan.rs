@@ -30,6 +30,9 @@ const LOOKAHEAD: usize = 8;
 /// The longest instruction (Intel SDM volume 1, section 11.1), and how many bytes decide what [`LOOKAHEAD`] are.
 const LONGEST: usize = 15;
 
+/// Bytes behind a unit's end, or behind the target of a branch, that may have been looked at.
+pub const LOOKED_AT: u64 = (LOOKAHEAD * LONGEST) as u64;
+
 /// Flags that the counting instruction, `inc`, changes.
 const COUNTED_WITH: [Flags; 5] = [Flags::PF, Flags::AF, Flags::ZF, Flags::SF, Flags::OF];
 
@@ -78,12 +81,14 @@ pub struct Plan {
     /// Branches out of the middle behind which one `inc` counts, since flags are dead at their targets: a bit each, in
     /// their order.
     pub free_edges: u8,
+    /// Whether any of these rests on code that is not the unit's own.
+    pub looks_behind: bool,
     /// Whether it belongs to a marker.
     pub marker: bool,
 }
 
 /// What was found by looking at the code around a unit: its bytes alone do not tell.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Findings {
     /// [`Plan::count_at`].
     pub count_at: CountAt,
@@ -139,9 +144,31 @@ impl Plan {
         let code = source.code(pc, MOST_BYTES);
         let length = self.collect(code, limits)?;
         self.bytes.extend_from_slice(&code[..length]);
-        self.place_counter(source);
-        self.find_free_edges(source);
+        if limits.through_branches {
+            self.look_behind(source);
+        } else {
+            // Code that may change unseen is relied on by nobody.
+            self.free_edges = 0;
+            self.looks_behind = false;
+            self.find_free(|_| Flags::ALL);
+        }
         Ok(())
+    }
+
+    /// What is found now around a unit that was planned before.
+    pub fn look_again(&mut self, source: &mut impl Source) -> Findings {
+        self.look_behind(source);
+        Findings {
+            count_at: self.count_at.unwrap_or(CountAt::Entry),
+            flags_dead: self.flags_dead,
+            free_edges: self.free_edges,
+        }
+    }
+
+    fn look_behind(&mut self, source: &mut impl Source) {
+        let looked = self.place_counter(source);
+        self.find_free_edges(source);
+        self.looks_behind = looked || self.free_edges != 0;
     }
 
     /// The plan that was made before, from what was kept of it.
@@ -218,12 +245,13 @@ impl Plan {
         });
     }
 
-    /// Chooses where the unit is counted: looks behind its ends only where that is needed.
-    fn place_counter(&mut self, source: &mut impl Source) {
+    /// Chooses where the unit is counted: looks behind its ends only where that is needed, and says whether it mattered.
+    fn place_counter(&mut self, source: &mut impl Source) -> bool {
         if self.find_free(|_| Flags::ALL) {
-            return;
+            return false;
         }
-        self.find_free(|target| Flags::ALL.minus(dead_at(target, source)));
+        let found = self.find_free(|target| Flags::ALL.minus(dead_at(target, source)));
+        found || self.flags_dead
     }
 
     /// Looks at the targets of the branches out of the middle.

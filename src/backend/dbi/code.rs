@@ -4,10 +4,11 @@ use std::io;
 
 use nix::libc::{self, user_regs_struct};
 
+use super::fetch::{Code, Pages};
 use super::maps;
 use super::ranges::Range;
 use super::setup;
-use super::space::Space;
+use super::space::{Space, Translations};
 use crate::dbi::cache::Full;
 use crate::sys::image;
 use crate::sys::ptrace::Stopped;
@@ -136,7 +137,9 @@ impl Space {
         // Code that was changed once may be changed again.
         range.volatile |= same_file && (changed || known.is_some_and(|known| known.volatile));
         let translations = &mut *self.translations.borrow_mut();
-        let relied = translations.cache.relies_on(range.start, range.end).count();
+        let cache = &translations.cache;
+        let relied = cache.relies_on(range.start, range.end).count()
+            + cache.rests_on(range.start, range.end).count();
         if relied > 0 && (changed || !same_file || range.volatile) {
             translations
                 .cache
@@ -146,16 +149,26 @@ impl Space {
         Ok(0)
     }
 
-    /// Whether something that is translated in a range is no longer what it was.
+    /// Whether something that is translated in a range, or rests on it, is no longer what it was.
     fn changed(&self, thread: &Stopped, range: &Range) -> bool {
-        let translations = self.translations.borrow();
-        let cache = &translations.cache;
+        let Translations { cache, kept, .. } = &mut *self.translations.borrow_mut();
         let mut now = vec![0; 0];
-        cache.relies_on(range.start, range.end).any(|unit| {
+        let other = cache.relies_on(range.start, range.end).any(|unit| {
             let before = cache.bytes_of(unit);
             now.resize(before.len(), 0);
             thread.read(unit.pc, &mut now).unwrap_or(0) < before.len() || now != before
-        })
+        });
+        let mut code = Code {
+            thread,
+            ranges: &self.ranges,
+            pages: &mut Pages::default(),
+            kept,
+            buffer: Vec::new(),
+        };
+        other
+            || cache
+                .rests_on(range.start, range.end)
+                .any(|unit| !cache.is_found_again(unit, &mut code))
     }
 
     /// What may be executed of a mapping that was moved from `from` to `start..end`.

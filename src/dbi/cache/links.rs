@@ -1,10 +1,13 @@
 //! How pieces of translated code lead to each other: exits, the table of indirect branches, and taking both back.
 
+use std::collections::HashSet;
+
 use super::zone::Owner;
 use super::{Cache, Full, Memory, NONE, Unit, reaches};
 use crate::dbi::assemble::{Code, relative};
 use crate::dbi::emit::{Exit, ExitKind, prologue};
 use crate::dbi::layout::slot;
+use crate::dbi::plan::LOOKED_AT;
 
 /// Where in a prologue the upper half of its address is, see [`prologue`].
 const HIGH_IF_DEAD: u64 = 8 + 6 + 2 + 5 + 8;
@@ -88,23 +91,32 @@ impl Cache {
         memory.store_u32(zone.offset + high, NO_HIGH_HALF);
     }
 
-    /// Forgets the translations of what begins in `start..end`, whose code is no longer what it was: nothing leads to
-    /// them any more. A thread that is inside one leaves by its end.
+    /// Forgets the translations of what is in `start..end`, or rests on it, whose code is no longer what it was: nothing
+    /// leads to them any more. A thread that is inside one leaves by its end.
     pub fn drop_range(&mut self, start: u64, end: u64, memory: &impl Memory) -> Result<(), Full> {
         self.release(start, end);
-        let inside = |pc: u64| start <= pc && pc < end;
+        let outside: HashSet<u64> = self
+            .relies_on(start, end)
+            .chain(self.rests_on(start, end))
+            .map(|unit| unit.pc)
+            .filter(|pc| !(start <= *pc && *pc < end))
+            .collect();
+        for pc in &outside {
+            self.release(*pc, *pc + 1);
+        }
+        let gone = |pc: u64| start <= pc && pc < end || outside.contains(&pc);
         // Each exit there waits anew, once: those that wait already would else wait twice, in a circle.
-        self.waiting.retain(|target, _| !inside(*target));
+        self.waiting.retain(|target, _| !gone(*target));
         for number in 0..self.exits.len() {
             let exit = self.exits[number];
-            if exit.kind != ExitKind::Request && inside(exit.target) {
+            if exit.kind != ExitKind::Request && gone(exit.target) {
                 self.unlink(number as u32, memory)?;
             }
         }
         // Last, so that a caller who had to make room finds them again.
         for index in 0..self.units.len() {
             let unit = self.units[index];
-            if inside(unit.pc) && self.index.get(&unit.pc) == Some(&(index as u32)) {
+            if gone(unit.pc) && self.index.get(&unit.pc) == Some(&(index as u32)) {
                 self.index.remove(&unit.pc);
                 self.disable_prologue(&unit, memory);
             }
@@ -112,12 +124,30 @@ impl Cache {
         Ok(())
     }
 
-    /// Whether something that begins in `start..end` is translated that does not look at its code itself.
+    /// What is translated of the code in `start..end` and does not look at its code itself.
     pub fn relies_on(&self, start: u64, end: u64) -> impl Iterator<Item = &Unit> {
-        let current = self
-            .current_units()
-            .map(|index| &self.units[index as usize]);
-        current.filter(move |unit| start <= unit.pc && unit.pc < end && !unit.checked())
+        self.unchecked()
+            .filter(move |unit| unit.overlaps(start, end))
+    }
+
+    /// What is translated elsewhere, and rests on which flags the code in `start..end` reads.
+    pub fn rests_on(&self, start: u64, end: u64) -> impl Iterator<Item = &Unit> {
+        let looked_at = move |exit: &Exit| {
+            exit.kind == ExitKind::Link
+                && exit.target < end
+                && start < exit.target.saturating_add(LOOKED_AT)
+        };
+        self.unchecked().filter(move |unit| {
+            unit.looks_behind()
+                && !unit.overlaps(start, end)
+                && self.exits_of(unit).iter().any(looked_at)
+        })
+    }
+
+    fn unchecked(&self) -> impl Iterator<Item = &Unit> {
+        self.current_units()
+            .map(|index| &self.units[index as usize])
+            .filter(|unit| !unit.checked())
     }
 
     /// Links a new unit: its exits wait for their targets, and those that waited for it have an end.

@@ -2,6 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::dbi::plan::{CountAt, Findings};
+
+/// [`Unit::count_at`] for [`CountAt::Entry`].
+pub(super) const AT_ENTRY: u16 = u16::MAX;
+
 /// A translated unit, as far as it must be remembered.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -41,11 +46,34 @@ pub(super) mod is {
     pub const MARKER: u8 = 4;
     /// It is a client request.
     pub const REQUEST: u8 = 8;
+    /// It rests on code behind its ends.
+    pub const LOOKS_BEHIND: u8 = 16;
 }
 
 impl Unit {
+    pub(super) fn findings(&self) -> Findings {
+        Findings {
+            count_at: match self.count_at {
+                AT_ENTRY => CountAt::Entry,
+                at => CountAt::Free(usize::from(at)),
+            },
+            flags_dead: self.flags_dead(),
+            free_edges: self.free_edges as u8,
+        }
+    }
+
     pub(super) fn flags_dead(&self) -> bool {
         self.is & is::FLAGS_DEAD != 0
+    }
+
+    /// Whether its own code overlaps `start..end`.
+    pub(super) fn overlaps(&self, start: u64, end: u64) -> bool {
+        self.pc < end && start < self.pc + u64::from(self.bytes).max(1)
+    }
+
+    /// Whether it rests on code behind its ends: on which flags that reads.
+    pub(super) fn looks_behind(&self) -> bool {
+        self.is & is::LOOKS_BEHIND != 0
     }
 
     pub(super) fn checked(&self) -> bool {
