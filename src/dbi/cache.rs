@@ -14,12 +14,12 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use self::image::Adopted;
 pub use self::unit::Unit;
-use self::unit::{AT_ENTRY, is};
+use self::unit::is;
 use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
 use super::layout::{COLD_START, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
-use super::plan::{CountAt, Findings, Limits, MARKER_BYTES, NoUnit, Plan, Source};
+use super::plan::{Findings, Limits, MARKER_BYTES, NoUnit, Plan, Source};
 
 /// Memory that a program executes while we write it.
 pub trait Memory {
@@ -328,17 +328,13 @@ impl Cache {
                 wanted.pc,
                 program.code(wanted.pc, usize::from(length)),
                 0,
-                Findings {
-                    count_at: CountAt::Entry,
-                    flags_dead: false,
-                    free_edges: 0,
-                },
+                Findings::default(),
             );
             plan.marker = true;
         } else {
             let known = |pc| self.find(pc).is_some();
             let limits = Limits {
-                through_branches: !volatile,
+                steady: !volatile,
                 until_store: ground.writable,
                 known: &known,
                 marker: manner.marker,
@@ -455,10 +451,7 @@ impl Cache {
         memory.write(zone.offset + u64::from(hot), &emitted.hot.bytes);
         zone.hot_owners.push((hot, Owner::Unit(index)));
         zone.hot += emitted.hot.offset();
-        let count_at = match plan.count_at {
-            Some(CountAt::Free(at)) => at as u16,
-            Some(CountAt::Entry) | None => AT_ENTRY,
-        };
+        let findings = plan.findings;
         self.units.push(Unit {
             pc: plan.pc,
             bytes_at: self.kept.len() as u32,
@@ -467,15 +460,15 @@ impl Cache {
             hot,
             cold,
             body: emitted.body as u16,
-            count_at,
+            count_at: unit::stored(findings.count_at),
             zone: zone_index as u8,
             prologue: if site.otherwise.is_some() { hot } else { 0 },
             is: [
-                (plan.flags_dead, is::FLAGS_DEAD),
+                (findings.flags_dead, is::FLAGS_DEAD),
                 (site.checked, is::CHECKED),
                 (plan.marker, is::MARKER),
                 (site.request.is_some(), is::REQUEST),
-                (plan.looks_behind, is::LOOKS_BEHIND),
+                (findings.looks_behind, is::LOOKS_BEHIND),
             ]
             .iter()
             .map(|(it, bit)| if *it { *bit } else { 0 })
@@ -483,7 +476,7 @@ impl Cache {
             counter: site.counter,
             first_exit: site.first_exit,
             exits: emitted.exits.len() as u16,
-            free_edges: plan.free_edges.into(),
+            free_edges: findings.free_edges.into(),
         });
         self.kept.extend_from_slice(&plan.bytes);
         self.counters += emitted.counters;
@@ -532,7 +525,8 @@ impl Cache {
     pub fn is_found_again(&self, unit: &Unit, source: &mut impl Source) -> bool {
         let mut plan = Plan::default();
         self.plan_again(unit, &mut plan);
-        plan.look_again(source) == unit.findings()
+        plan.look_behind(source);
+        plan.findings == unit.findings()
     }
 
     /// A unit as it was made, to learn what the places in its code mean.

@@ -230,7 +230,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             prologue(
                 &mut self.out.hot,
                 self.plan.pc,
-                self.plan.flags_dead,
+                self.plan.findings.flags_dead,
                 otherwise,
             );
         }
@@ -241,13 +241,13 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         if let Some(next) = self.site.request {
             return self.request(next);
         }
-        if self.plan.count_at == Some(CountAt::Entry) {
+        if self.plan.findings.count_at == CountAt::Entry {
             self.count_carefully();
         }
         let plan = self.plan;
         for (index, planned) in plan.insts.iter().enumerate() {
             self.done = index as u16;
-            if plan.count_at == Some(CountAt::Free(index)) {
+            if plan.findings.count_at == CountAt::Free(index) {
                 self.count();
             }
             self.instruction(planned, index + 1 == plan.insts.len());
@@ -353,7 +353,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         }
         if last {
             self.done += 1;
-            let counted_here = self.plan.count_at == Some(CountAt::Free(usize::from(self.done)));
+            let counted_here = self.plan.findings.count_at == CountAt::Free(usize::from(self.done));
             if counted_here {
                 self.count();
             }
@@ -482,7 +482,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         let address = self.out.cold.here();
         let n = self.plan.insts.len() as u16;
         self.mark_cold(target, done, true, 0);
-        if self.plan.free_edges >> self.edges & 1 == 1 {
+        if self.plan.findings.free_edges >> self.edges & 1 == 1 {
             self.out.cold.increment(counter_slot(counter));
         } else {
             self.out.cold.store(slot::RCX, RCX);

@@ -57,11 +57,12 @@ pub enum NoUnit {
 }
 
 /// Where the unit is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CountAt {
     /// Before this instruction, where flags are dead: one `inc` does.
     Free(usize),
     /// At the beginning, leaving all flags alone.
+    #[default]
     Entry,
 }
 
@@ -74,8 +75,17 @@ pub struct Plan {
     pub bytes: Vec<u8>,
     /// Its instructions.
     pub insts: Vec<Planned>,
+    /// What its flags say about it.
+    pub findings: Findings,
+    /// Whether it belongs to a marker.
+    pub marker: bool,
+}
+
+/// What flags say about a unit: its bytes alone do not tell, where they are looked at behind its ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
     /// Where it is counted.
-    pub count_at: Option<CountAt>,
+    pub count_at: CountAt,
     /// Whether every arithmetic flag is dead at its beginning.
     pub flags_dead: bool,
     /// Branches out of the middle behind which one `inc` counts, since flags are dead at their targets: a bit each, in
@@ -83,25 +93,13 @@ pub struct Plan {
     pub free_edges: u8,
     /// Whether any of these rests on code that is not the unit's own.
     pub looks_behind: bool,
-    /// Whether it belongs to a marker.
-    pub marker: bool,
-}
-
-/// What was found by looking at the code around a unit: its bytes alone do not tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Findings {
-    /// [`Plan::count_at`].
-    pub count_at: CountAt,
-    /// [`Plan::flags_dead`].
-    pub flags_dead: bool,
-    /// [`Plan::free_edges`].
-    pub free_edges: u8,
 }
 
 /// What limits a unit besides what it is made of.
 pub struct Limits<'a> {
-    /// Whether it may go on behind forward branches.
-    pub through_branches: bool,
+    /// Whether its code stays as it is until a system call changes it. Only then does the unit go on behind forward
+    /// branches, and rest on code behind its ends.
+    pub steady: bool,
     /// Whether it ends behind an instruction that writes memory, which may be the next instruction's.
     pub until_store: bool,
     /// Whether there is a unit at an address: another ends there, behind a branch.
@@ -144,31 +142,20 @@ impl Plan {
         let code = source.code(pc, MOST_BYTES);
         let length = self.collect(code, limits)?;
         self.bytes.extend_from_slice(&code[..length]);
-        if limits.through_branches {
+        self.findings = Findings::default();
+        if limits.steady {
             self.look_behind(source);
         } else {
-            // Code that may change unseen is relied on by nobody.
-            self.free_edges = 0;
-            self.looks_behind = false;
             self.find_free(|_| Flags::ALL);
         }
         Ok(())
     }
 
-    /// What is found now around a unit that was planned before.
-    pub fn look_again(&mut self, source: &mut impl Source) -> Findings {
-        self.look_behind(source);
-        Findings {
-            count_at: self.count_at.unwrap_or(CountAt::Entry),
-            flags_dead: self.flags_dead,
-            free_edges: self.free_edges,
-        }
-    }
-
-    fn look_behind(&mut self, source: &mut impl Source) {
+    /// Finds out what flags say, by the code behind its ends as well.
+    pub fn look_behind(&mut self, source: &mut impl Source) {
         let looked = self.place_counter(source);
-        self.find_free_edges(source);
-        self.looks_behind = looked || self.free_edges != 0;
+        self.findings.free_edges = self.free_edges(source);
+        self.findings.looks_behind = looked || self.findings.free_edges != 0;
     }
 
     /// The plan that was made before, from what was kept of it.
@@ -177,9 +164,7 @@ impl Plan {
         self.insts.clear();
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
-        self.count_at = Some(findings.count_at);
-        self.flags_dead = findings.flags_dead;
-        self.free_edges = findings.free_edges;
+        self.findings = findings;
         let mut at = 0;
         for _ in 0..instructions {
             let inst = decode::decode(bytes.get(at..).unwrap_or_default(), pc + at as u64);
@@ -227,7 +212,7 @@ impl Plan {
                     branches += 1;
                     let next = self.pc + at as u64;
                     let forward = target > pc && branches <= MOST_BRANCHES;
-                    limits.through_branches && forward && !(limits.known)(next)
+                    limits.steady && forward && !(limits.known)(next)
                 }
                 _ => false,
             };
@@ -251,11 +236,11 @@ impl Plan {
             return false;
         }
         let found = self.find_free(|target| Flags::ALL.minus(dead_at(target, source)));
-        found || self.flags_dead
+        found || self.findings.flags_dead
     }
 
-    /// Looks at the targets of the branches out of the middle.
-    fn find_free_edges(&mut self, source: &mut impl Source) {
+    /// [`Findings::free_edges`], by the targets of the branches out of the middle.
+    fn free_edges(&self, source: &mut impl Source) -> u8 {
         let middle = self.insts.len().saturating_sub(1);
         let targets = self.insts[..middle].iter().filter_map(|planned| {
             let Kind::Branch { target, .. } = planned.inst.kind else {
@@ -263,11 +248,9 @@ impl Plan {
             };
             Some(target)
         });
-        self.free_edges = 0;
-        for (number, target) in targets.enumerate() {
-            let live = Flags::ALL.minus(dead_at(target, source));
-            self.free_edges |= u8::from(dead_for_inc(live)) << number;
-        }
+        let free = |target| dead_for_inc(Flags::ALL.minus(dead_at(target, source)));
+        let bits = targets.map(free).enumerate();
+        bits.fold(0, |all, (number, free)| all | u8::from(free) << number)
     }
 
     /// Whether a free place was found, given what is live at each target of the unit.
@@ -301,8 +284,8 @@ impl Plan {
                 free = Some(index);
             }
         }
-        self.flags_dead = live.is_empty();
-        self.count_at = Some(free.map_or(CountAt::Entry, CountAt::Free));
+        self.findings.flags_dead = live.is_empty();
+        self.findings.count_at = free.map_or(CountAt::Entry, CountAt::Free);
         free.is_some()
     }
 }

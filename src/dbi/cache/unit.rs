@@ -5,7 +5,15 @@ use bytemuck::{Pod, Zeroable};
 use crate::dbi::plan::{CountAt, Findings};
 
 /// [`Unit::count_at`] for [`CountAt::Entry`].
-pub(super) const AT_ENTRY: u16 = u16::MAX;
+const AT_ENTRY: u16 = u16::MAX;
+
+/// [`Unit::count_at`].
+pub(super) fn stored(count_at: CountAt) -> u16 {
+    match count_at {
+        CountAt::Free(at) => at as u16,
+        CountAt::Entry => AT_ENTRY,
+    }
+}
 
 /// A translated unit, as far as it must be remembered.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -32,7 +40,7 @@ pub struct Unit {
     pub(super) zone: u8,
     /// What it is, of [`is`].
     pub(super) is: u8,
-    /// Its [`free_edges`](crate::dbi::plan::Plan::free_edges).
+    /// Its [`free_edges`](Findings::free_edges).
     pub(super) free_edges: u32,
 }
 
@@ -51,6 +59,7 @@ pub(super) mod is {
 }
 
 impl Unit {
+    /// What its flags said about it when it was made.
     pub(super) fn findings(&self) -> Findings {
         Findings {
             count_at: match self.count_at {
@@ -59,6 +68,7 @@ impl Unit {
             },
             flags_dead: self.flags_dead(),
             free_edges: self.free_edges as u8,
+            looks_behind: self.looks_behind(),
         }
     }
 

@@ -4,7 +4,6 @@
 // exact
 // build dynamic: gcc -O2
 #include "check.h"
-#include <sys/mman.h>
 
 #define PAGE 4096
 
