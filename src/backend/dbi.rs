@@ -10,6 +10,7 @@
 //! | `engine` | the watcher of the tree: answers translated code, signals, system calls |
 //! | `setup` | putting the engine into a program |
 //! | `space` | an address space: code cache, areas of threads, what may be executed |
+//! | `clock`, `waits` | the virtual clock, and system calls that wait for a time |
 //! | `code` | system calls that change what may be executed |
 //! | `state` | from a place in translated code to the program's own state |
 //! | `signals` | what becomes of a signal |
@@ -17,6 +18,7 @@
 //! | `store` | translated code kept from run to run |
 //! | `support` | what is refused, and what is shown instead of what is |
 
+mod clock;
 mod code;
 mod engine;
 mod fetch;
@@ -31,6 +33,7 @@ mod state;
 mod store;
 mod support;
 mod tally;
+mod waits;
 
 use std::path::Path;
 
@@ -103,10 +106,13 @@ impl Backend for Dbi {
         // Where addresses differ from run to run, nothing kept would ever fit.
         let keeps = self.settings.code_cache && launch.fixed_addresses;
         let store = keeps.then(Store::open).flatten();
-        let mut engine = Engine::new(want, log, store)?;
+        let mut engine = Engine::new(want, log, store, launch.machine)?;
         let launch = Launch {
             no_rseq: true,
-            engine: Some(EngineCalls { magic: MAGIC_CALL }),
+            engine: Some(EngineCalls {
+                magic: MAGIC_CALL,
+                machine: launch.machine,
+            }),
             ..launch.clone()
         };
         let followed = tree::run(&launch, &mut engine);

@@ -92,6 +92,7 @@ pub(super) fn job(
         pin: !counting.no_pin,
         own_session: false,
         seed: 0,
+        shown: counting.shown(),
         cpu: parallel::cpus()[0],
         timeout: counting.timeout,
         runs: counting.repeat,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::backend::Detail;
-use crate::model::BackendKind;
+use crate::model::{BackendKind, Cpu, Shown, Time};
 use crate::report::Top;
 use crate::suite::parse_duration;
 
@@ -38,6 +38,14 @@ pub struct Counting {
     /// Leave address layout, environment, CPU and all else as they are.
     #[arg(long)]
     pub no_pin: bool,
+    /// The CPU that the program sees under dbi: x86-64-v2, x86-64-v3 (the default where this one can execute it),
+    /// x86-64-v4 or host.
+    #[arg(long, value_name = "CPU")]
+    pub cpu: Option<Cpu>,
+    /// The time that the program sees under dbi: virtual (starts at 2026-01-01 00:00 UTC, advances by a nanosecond an
+    /// instruction and by what the program sleeps; the default) or real.
+    #[arg(long, value_name = "TIME")]
+    pub time: Option<Time>,
     /// Give the program this variable, or with NAME alone the one we have; pinned runs get few others.
     #[arg(long, short = 'e', value_name = "NAME[=VALUE]", value_parser = variable)]
     pub env: Vec<Variable>,
@@ -60,6 +68,14 @@ impl Counting {
     /// How much of a long list the report shows.
     pub fn top(&self) -> Top {
         if self.all { Top::All } else { Top::First(ROWS) }
+    }
+
+    /// The machine that the program shall see.
+    pub fn shown(&self) -> Shown {
+        Shown {
+            cpu: self.cpu,
+            time: self.time,
+        }
     }
 
     /// What is to be counted.

@@ -176,6 +176,7 @@ impl Suite {
             pin: true,
             own_session: true,
             seed: seed_of(&case.id),
+            shown: case.shown,
             cpu,
             timeout: Some(case.timeout),
             runs: case.repeat,

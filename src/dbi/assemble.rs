@@ -78,7 +78,12 @@ impl Code {
 
     /// `mov ecx, gs:[at]`
     pub fn load_ecx(&mut self, at: u32) {
-        self.gs(&[0x8b], 1, at);
+        self.load_low(RCX.0, at);
+    }
+
+    /// `mov register, gs:[at]`, of its lower half; the upper becomes zero.
+    pub fn load_low(&mut self, register: u8, at: u32) {
+        self.gs(&[0x8b], register, at);
     }
 
     /// `cmp rcx, gs:[at]`

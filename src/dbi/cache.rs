@@ -20,6 +20,7 @@ use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
 use super::layout::{COLD_START, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
 use super::plan::{Findings, Limits, MARKER_BYTES, NoUnit, Plan, Source};
+use crate::model::Machine;
 
 /// Memory that a program executes while we write it.
 pub trait Memory {
@@ -130,6 +131,7 @@ struct Wanted {
 /// The code cache.
 #[derive(Debug)]
 pub struct Cache {
+    machine: Machine,
     zones: Vec<Zone>,
     table: u32,
     table_offset: u64,
@@ -159,13 +161,14 @@ pub struct Place {
 }
 
 impl Cache {
-    /// An empty cache in these zones, with its table at `table`, which is below 2 GiB.
-    pub fn new(zones: &[Place], table: Place, memory: &impl Memory) -> Cache {
+    /// An empty cache in these zones, with its table at `table`, which is below 2 GiB, for programs that are shown `machine`.
+    pub fn new(zones: &[Place], table: Place, machine: Machine, memory: &impl Memory) -> Cache {
         let zones: Vec<Zone> = zones
             .iter()
             .map(|place| Zone::new(*place, memory))
             .collect();
         let cache = Cache {
+            machine,
             table: table.address as u32,
             table_offset: table.offset,
             units: Vec::new(),
@@ -425,6 +428,7 @@ impl Cache {
             otherwise,
             checked,
             request: request.then(|| plan.end()),
+            machine: self.machine,
         }
     }
 
@@ -545,6 +549,7 @@ impl Cache {
             otherwise: (unit.body > 0).then_some(zone.common.miss),
             checked: unit.checked(),
             request: unit.request().then(|| plan.end()),
+            machine: self.machine,
         };
         let mut emitted = Emitted::default();
         emitted.make_with_marks(&plan, &site, |at, _| {
@@ -564,6 +569,7 @@ impl Cache {
     /// A copy of this cache for memory that holds a copy of its code at `offset_of` each of its places.
     pub fn moved(&self, zones: &[u64], table: u64) -> Cache {
         let mut copy = Cache {
+            machine: self.machine,
             zones: self.zones.clone(),
             table: self.table,
             table_offset: table,

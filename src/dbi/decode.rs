@@ -11,7 +11,7 @@ mod prefixes;
 mod reference;
 mod rewrite;
 
-pub use reference::{decode as decode_by_reference, writes_memory};
+pub use reference::{RandomOperand, decode as decode_by_reference, random_operand, writes_memory};
 pub use rewrite::{load_target, rebase};
 
 /// Longest instruction, in bytes (Intel SDM volume 2, section 2.3.11).
@@ -101,10 +101,32 @@ pub enum Kind {
     CallTo,
     /// `syscall`.
     SystemCall,
+    /// Executes and falls through; what it says is up to the machine, not to the program.
+    Asks(Question),
     /// An instruction that the translator must not copy.
     Refused(Refusal),
     /// No instruction, or only the beginning of one.
     Unknown,
+}
+
+/// What an instruction asks the machine for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `cpuid`: what processor it is.
+    Cpuid,
+    /// `xgetbv`: which registers the kernel saves.
+    Xgetbv,
+    /// `rdtsc`: the time.
+    Rdtsc,
+    /// `rdtscp`: the time, and the CPU's number.
+    Rdtscp,
+    /// `rdpid`: the CPU's number, into this register.
+    Rdpid {
+        /// Its number.
+        register: u8,
+    },
+    /// `rdrand` and `rdseed`: random bits.
+    Random,
 }
 
 /// Why an instruction cannot be translated.

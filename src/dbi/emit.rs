@@ -3,6 +3,7 @@
 //! Pure: bytes in, bytes out. The code goes to two places: what is executed often (hot), and behind it, elsewhere, what is
 //! executed rarely (cold): exits, counted edges, literals.
 
+mod asks;
 mod common;
 
 use std::num::NonZeroU32;
@@ -12,6 +13,7 @@ use super::assemble::{Code, RAX, RCX, Register, relative};
 use super::decode::{self, Kind};
 use super::layout::{COUNTERS, slot};
 use super::plan::{CountAt, Plan, Planned, UNDEFINED};
+use crate::model::Machine;
 
 /// Registers whose program's value is in a slot, as a set of bits.
 pub mod spilled {
@@ -25,6 +27,8 @@ pub mod spilled {
     pub const BASE: u8 = 8;
     /// rcx must become the address behind the system call that was just made (Intel SDM volume 2, SYSCALL).
     pub const CALL: u8 = 16;
+    /// The arithmetic flags, in [`slot::FLAGS`](super::slot::FLAGS).
+    pub const FLAGS: u8 = 32;
 }
 
 /// Where the program stands, in its own addresses.
@@ -64,6 +68,15 @@ pub enum ExitKind {
     Stale,
     /// A client request stands before the target.
     Request,
+    /// The instruction at the target asks for what only the tracer knows.
+    Ask,
+}
+
+impl ExitKind {
+    /// Whether the tracer is asked each time, whatever is translated.
+    pub fn always_leaves(self) -> bool {
+        matches!(self, ExitKind::Request | ExitKind::Ask)
+    }
 }
 
 /// A way out of a unit that is not indirect.
@@ -104,6 +117,8 @@ pub struct Site {
     pub checked: bool,
     /// If it is a client request, which nobody counts: the address behind it.
     pub request: Option<u64>,
+    /// The machine that the program is shown.
+    pub machine: Machine,
 }
 
 /// A translated unit.
@@ -278,6 +293,10 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     fn mark_cold(&mut self, pc: u64, done: u16, counted: bool, restore: u8) {
+        self.mark_cold_full(pc, done, counted, restore, 0);
+    }
+
+    fn mark_cold_full(&mut self, pc: u64, done: u16, counted: bool, restore: u8, base: u8) {
         if !self.out.with_marks {
             return;
         }
@@ -287,7 +306,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             done,
             counted,
             restore,
-            base: 0,
+            base,
         });
     }
 
@@ -328,6 +347,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             Kind::JumpTo => self.jump_to(planned),
             Kind::CallTo => self.call_to(planned),
             Kind::SystemCall => self.system_call(),
+            Kind::Asks(question) => self.asks(question, planned),
             Kind::Refused(_) | Kind::Unknown => {
                 self.mark(0);
                 self.out.hot.raw(&UNDEFINED);
@@ -609,8 +629,13 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     fn system_call(&mut self) {
+        let clock_read = self.read_clock_instead();
         self.mark(0);
         self.out.hot.system_call();
+        if let Some(read) = clock_read {
+            let behind = self.out.hot.here();
+            self.clock_read(read, behind);
+        }
         self.done = self.plan.insts.len() as u16;
         let next = self.plan.end();
         self.mark_as(Pc::At(next), spilled::CALL);

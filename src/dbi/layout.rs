@@ -16,11 +16,30 @@ pub mod slot {
     pub const R11: u32 = 0x20;
     /// The program's own register that holds the address of a far operand.
     pub const BASE: u32 = 0x28;
+    /// Address of the [`NOW`] of the thread's process.
+    pub const CLOCK: u32 = 0x30;
+    /// A time that was just read.
+    pub const TIME: u32 = 0x38;
+    /// The program's own arithmetic flags, as `lahf` and `seto al` leave them in ax.
+    pub const FLAGS: u32 = 0x40;
+    /// The virtual time of a process, in nanoseconds since its tree began. Each reading adds one.
+    pub const NOW: u32 = 0x48;
+    /// The time from which on the tracer is asked before the clock is read. Directly behind [`NOW`].
+    pub const LIMIT: u32 = NOW + 8;
+    /// Times that system calls are given in the place of the program's: up to four words.
+    pub const MOMENT: u32 = 0x60;
     /// Text that system calls made for us are given: a path, NUL-terminated.
     pub const PATH: u32 = 0x100;
     /// The same for calls of the program whose path is replaced.
     pub const OTHER_PATH: u32 = 0x180;
 }
+
+/// What a clock of the given kind shows when a run begins, in nanoseconds: the first second of 2026, and of a machine that
+/// was started a quarter of an hour before. (A date in the future would be dangerous: caches and `git gc` delete what
+/// looks old.)
+pub const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
+/// The same for clocks that show how long the machine is up.
+pub const UP_NS: u64 = 900_000_000_000;
 
 /// A reason to leave translated code: an indirect branch whose target is in [`slot::TARGET`].
 pub const INDIRECT: u32 = 0x7fff_ffff;

@@ -6,6 +6,7 @@
 //! | [`plan`] | which instructions make a unit of translation, and where it is counted |
 //! | [`emit`] | a unit's new code, and what each place in it means |
 //! | [`cache`] | the translated units of an address space, and the links between them |
+//! | [`cpu`] | what `cpuid` says of the processors that programs are shown |
 //! | [`layout`] | where things are in memory that the program and the tracer share |
 //! | [`assemble`] | the few instructions that are added |
 //!
@@ -14,6 +15,7 @@
 
 pub mod assemble;
 pub mod cache;
+pub mod cpu;
 pub mod decode;
 pub mod emit;
 pub mod layout;

@@ -195,6 +195,8 @@ impl Plan {
             }
             let inst = decode::decode(rest, pc);
             match inst.kind {
+                // By itself: it may have to be begun again.
+                Kind::Asks(_) if !self.insts.is_empty() => break,
                 Kind::Unknown if rest.len() >= LONGEST && self.insts.is_empty() => {
                     self.push(at, undefined(inst));
                     return Ok((at + UNDEFINED_BYTES).min(code.len()));
@@ -262,7 +264,11 @@ impl Plan {
             .unwrap_or(self.insts.len());
         let mut live = match self.insts.last().map(|last| last.inst.kind) {
             Some(
-                Kind::Plain | Kind::Branch { .. } | Kind::CountBranch { .. } | Kind::SystemCall,
+                Kind::Plain
+                | Kind::Branch { .. }
+                | Kind::CountBranch { .. }
+                | Kind::SystemCall
+                | Kind::Asks(_),
             ) => live_at(self.end()),
             _ => Flags::ALL,
         };

@@ -6,6 +6,7 @@ mod comparison;
 mod counts;
 mod fingerprint;
 mod limit;
+mod machine;
 mod measurement;
 mod metric;
 mod pinning;
@@ -16,6 +17,7 @@ pub use comparison::{Change, Comparison, Difference, MetricChange, Side, Verdict
 pub use counts::{CountOverflow, FunctionCount, Functions, OpcodeMix, sum};
 pub use fingerprint::Fingerprint;
 pub use limit::{Gate, Limit, LimitError, default_gate};
+pub use machine::{Cpu, CpuModel, Machine, Shown, Time, UnknownCpu, UnknownTime};
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,
     Run, UnknownBackend,

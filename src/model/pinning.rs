@@ -33,13 +33,17 @@ pub enum Pin {
     CacheThresholds,
     /// The program sees and uses one CPU.
     OneCpu,
+    /// What `cpuid` and its like say: a processor that is the same on every machine.
+    CpuModel,
+    /// Clocks: they start at the same moment in every run, and advance with the instructions executed.
+    Clock,
     /// Standard input is `/dev/null` or a file, not whatever happened to be open.
     Stdin,
 }
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 13] = [
+    pub const ALL: [Pin; 15] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -52,6 +56,8 @@ impl Pin {
         Pin::CpuDispatch,
         Pin::CacheThresholds,
         Pin::OneCpu,
+        Pin::CpuModel,
+        Pin::Clock,
         Pin::Stdin,
     ];
 }
@@ -71,6 +77,8 @@ impl fmt::Display for Pin {
             Pin::CpuDispatch => "glibc CPU dispatch",
             Pin::CacheThresholds => "glibc cache thresholds",
             Pin::OneCpu => "one CPU",
+            Pin::CpuModel => "CPU model (cpuid)",
+            Pin::Clock => "clocks",
             Pin::Stdin => "standard input",
         })
     }

@@ -59,6 +59,8 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::CpuDispatch => "CPU dispatch",
         Pin::CacheThresholds => "cache sizes",
         Pin::OneCpu => "one CPU",
+        Pin::CpuModel => "CPU model",
+        Pin::Clock => "clocks",
         Pin::Stdin => "stdin",
     }
 }

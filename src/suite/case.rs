@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{Gate, Tolerance};
+use crate::model::{Gate, Shown, Tolerance};
 
 /// One workload with one set of parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub struct Case {
     pub subject: Vec<PathBuf>,
     /// Runs that must agree.
     pub repeat: u32,
+    /// The machine that its programs see.
+    pub shown: Shown,
 }
 
 /// A command of the manifest that is not counted: a build step, a fingerprint.

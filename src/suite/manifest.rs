@@ -9,10 +9,10 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::reader::{Reader, Value};
-use super::shared::{gate, repeat, timeout};
+use super::shared::{gate, repeat, shown, timeout};
 use super::workload::{Workload, cases, workload};
 use super::{Case, FILE_NAME, Problem, SuiteError};
-use crate::model::{BackendKind, default_gate};
+use crate::model::{BackendKind, Shown, default_gate};
 
 /// What counts when nothing else is said: the engine, which needs nothing that is not there, and counts exactly; elsewhere
 /// than on x86-64 there is none. Not the best of the machine: `record` and `check` must agree on one everywhere.
@@ -28,7 +28,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_REPEAT: u32 = 2;
 
 const ROOT_KEYS: [&str; 3] = ["suite", "gate", "workload"];
-const SUITE_KEYS: [&str; 4] = ["backend", "repeat", "jobs", "timeout"];
+const SUITE_KEYS: [&str; 6] = ["backend", "repeat", "jobs", "timeout", "cpu", "time"];
 
 /// A whole manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,8 @@ pub struct Settings {
     pub jobs: Option<NonZeroUsize>,
     /// Time-out of a run, unless the workload says otherwise.
     pub timeout: Duration,
+    /// The machine that programs see, unless the workload says otherwise.
+    pub shown: Shown,
 }
 
 impl Manifest {
@@ -156,6 +158,7 @@ fn settings<'t>(r: &mut Reader<'t>, value: Option<&Value<'t>>) -> Settings {
         repeat: DEFAULT_REPEAT,
         jobs: None,
         timeout: DEFAULT_TIMEOUT,
+        shown: Shown::default(),
     };
     let table = value.and_then(|value| r.table("suite", value, "`[suite]`"));
     let Some(fields) = table.map(|table| r.fields(table, &SUITE_KEYS)) else {
@@ -174,6 +177,7 @@ fn settings<'t>(r: &mut Reader<'t>, value: Option<&Value<'t>>) -> Settings {
     if let Some(timeout) = get("timeout").and_then(|value| timeout(r, value)) {
         settings.timeout = timeout;
     }
+    settings.shown = shown(r, &fields, settings.shown);
     settings
 }
 

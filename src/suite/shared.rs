@@ -1,12 +1,15 @@
 //! Values that more than one table of a manifest has: repeats, time-outs, limits, commands.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::reader::{Reader, Value, in_order, nearest};
 use super::{CommandLine, durations};
-use crate::model::{Gate, Limit, Metric};
+use crate::model::{Gate, Limit, Metric, Shown};
 
 pub(super) fn repeat(r: &mut Reader<'_>, value: &Value<'_>) -> Option<u32> {
     let repeat = r.integer("repeat", value, 1..1001)?;
@@ -17,6 +20,27 @@ pub(super) fn timeout(r: &mut Reader<'_>, value: &Value<'_>) -> Option<Duration>
     let text = r.string("timeout", value, "a string with a unit, such as `\"60s\"`")?;
     durations::parse(text)
         .map_err(|bad| r.problem(value.span().start, bad))
+        .ok()
+}
+
+/// What `cpu` and `time` of a table ask for; what it leaves out is as in `otherwise`.
+pub(super) fn shown<'t>(r: &mut Reader<'t>, fields: &BTreeMap<&str, &Value<'t>>, otherwise: Shown) -> Shown {
+    Shown {
+        cpu: named(r, fields, "cpu", "a name, such as `\"x86-64-v3\"`").or(otherwise.cpu),
+        time: named(r, fields, "time", "`\"virtual\"` or `\"real\"`").or(otherwise.time),
+    }
+}
+
+fn named<'t, T: FromStr<Err: Display>>(
+    r: &mut Reader<'t>,
+    fields: &BTreeMap<&str, &Value<'t>>,
+    key: &str,
+    wanted: &str,
+) -> Option<T> {
+    let value = fields.get(key)?;
+    let name = r.string(key, value, wanted)?;
+    name.parse()
+        .map_err(|unknown| r.problem(value.span().start, unknown))
         .ok()
 }
 

@@ -7,16 +7,16 @@ use std::time::Duration;
 use super::params::{self, Matrix};
 use super::placeholders::{Placeholders, check, matrix};
 use super::reader::{Reader, Value, in_order};
-use super::shared::{command_line, gate, repeat, timeout};
+use super::shared::{command_line, gate, repeat, shown, timeout};
 use super::template::Template;
 use super::{Case, CommandLine, Settings, Snapshot, words};
-use crate::model::{Gate, Tolerance};
+use crate::model::{Gate, Shown, Tolerance};
 
 /// Longer names do not fit in a file name with its suffixes on every file system.
 const LONGEST_NAME: usize = 100;
 
 const SNAPSHOT_KEYS: [&str; 5] = ["stdout", "stderr", "files", "rtol", "atol"];
-const WORKLOAD_KEYS: [&str; 16] = [
+const WORKLOAD_KEYS: [&str; 18] = [
     "name",
     "command",
     "params",
@@ -33,6 +33,8 @@ const WORKLOAD_KEYS: [&str; 16] = [
     "fingerprint",
     "subject",
     "repeat",
+    "cpu",
+    "time",
 ];
 
 /// A workload with its placeholders.
@@ -54,6 +56,7 @@ pub(super) struct Workload {
     fingerprint: Vec<CommandLine>,
     subject: Vec<Template>,
     repeat: u32,
+    shown: Shown,
 }
 
 /// The snapshot as the manifest has it.
@@ -109,6 +112,7 @@ pub(super) fn workload<'t>(
         repeat: get("repeat")
             .and_then(|value| repeat(r, value))
             .unwrap_or(settings.repeat),
+        shown: shown(r, &fields, settings.shown),
     };
     if let Some(params) = get("params") {
         check(r, params, &workload.name, &placeholders);
@@ -298,6 +302,7 @@ fn case(folder: &Path, workload: &Workload, row: Vec<(String, String)>) -> Case 
         fingerprint: workload.fingerprint.clone(),
         subject: workload.subject.iter().map(path).collect(),
         repeat: workload.repeat,
+        shown: workload.shown,
         params: row,
     }
 }

@@ -68,9 +68,9 @@ fn glibc_tunables(dispatch: bool) -> String {
     for namespace in ["cpu", "tune"] {
         if dispatch {
             tunables.push(format!("glibc.{namespace}.hwcaps={HWCAPS}"));
+            let caches = CACHES.map(|(name, value)| format!("glibc.{namespace}.{name}={value}"));
+            tunables.extend(caches);
         }
-        let caches = CACHES.map(|(name, value)| format!("glibc.{namespace}.{name}={value}"));
-        tunables.extend(caches);
     }
     tunables.join(":")
 }
@@ -120,8 +120,7 @@ pub struct Environment {
 
 impl Environment {
     /// Takes from `ours` what is passed on, adds what is fixed, and lets `own` (the manifest's `env`) win.
-    /// `dispatch` masks CPU features; without it, programs choose by the real CPU (for a distribution whose
-    /// C library needs more than the x86-64 baseline and says so).
+    /// `dispatch` masks what libraries see of the real CPU; without it, they choose by the one that they are shown.
     pub fn new(
         ours: impl IntoIterator<Item = (OsString, OsString)>,
         own: impl IntoIterator<Item = (OsString, OsString)>,
@@ -166,12 +165,6 @@ impl Environment {
         for (pin, names) in pins {
             match names.iter().find(|name| !self.keeps(name)) {
                 Some(name) => pinning.free(pin, format!("`env` sets {name}")),
-                None if pin == Pin::CpuDispatch && !self.dispatch => {
-                    pinning.free(
-                        pin,
-                        "the C library does not run without this CPU's features",
-                    );
-                }
                 None => pinning.pinned(pin),
             }
         }

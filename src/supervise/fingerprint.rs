@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::job::Job;
-use crate::model::{BackendInfo, Fingerprint};
+use crate::model::{BackendInfo, Fingerprint, Machine};
 use crate::object::build_id_of;
 
 /// A fact of the fingerprint could not be had.
@@ -41,6 +41,7 @@ pub enum FingerprintError {
 /// name files of the project belong to the subject, too: scripts and their data.
 pub(super) fn take(
     job: &Job,
+    machine: Machine,
     program: &Path,
     cwd: &Path,
     modules: &[PathBuf],
@@ -48,7 +49,7 @@ pub(super) fn take(
 ) -> Result<Fingerprint, FingerprintError> {
     let mut print = Fingerprint {
         subject: BTreeMap::new(),
-        environment: facts_of_machine(backend),
+        environment: facts_of_machine(backend, machine),
     };
     let program = canonical(&cwd.join(program));
     let code = std::iter::once(&program).chain(modules.iter().filter(|m| **m != program));
@@ -123,15 +124,18 @@ fn relative_name(job: &Job, path: &Path) -> String {
     inside.unwrap_or(path).to_string_lossy().into_owned()
 }
 
-fn facts_of_machine(backend: &BackendInfo) -> BTreeMap<String, String> {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+fn facts_of_machine(backend: &BackendInfo, machine: Machine) -> BTreeMap<String, String> {
+    let cpu = match machine.cpu {
+        Some(model) => model.to_string(),
+        None => cpu_model(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+    };
     BTreeMap::from([
         ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
         (
             "backend".to_owned(),
             format!("{} {}", backend.name, backend.version),
         ),
-        ("cpu".to_owned(), cpu_model(&cpuinfo)),
+        ("cpu".to_owned(), cpu),
     ])
 }
 

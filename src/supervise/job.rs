@@ -14,11 +14,12 @@ use super::command::{CommandError, DEFAULT_PATH, Resolved, resolve};
 use super::environment::{Environment, StackLayout, script_args};
 use super::fingerprint::{self, FingerprintError};
 use super::input::{Input, Source};
+use super::machine::{self, MachineError};
 use super::output::{Output, Sinks, Written};
 use super::scratch::{Scratch, ScratchError};
 use crate::backend::{BackendError, Detail};
 use crate::model::{
-    BackendKind, Fingerprint, Measurement, Metric, Outcome, Pin, Pinning, Repeats, Run,
+    BackendKind, Fingerprint, Machine, Measurement, Metric, Outcome, Pin, Pinning, Repeats, Run, Shown,
 };
 use crate::sys::spawn::Launch;
 
@@ -42,6 +43,8 @@ pub struct Job {
     /// What the random bytes of a pinned run follow from. Jobs that run side by side have different ones, or
     /// they would choose the same names for temporary files.
     pub seed: u64,
+    /// The machine that its programs shall see.
+    pub shown: Shown,
     /// The CPU a pinned run is confined to.
     pub cpu: usize,
     /// Its time limit.
@@ -90,6 +93,9 @@ pub enum JobError {
     /// A fact of the fingerprint could not be had.
     #[error(transparent)]
     Fingerprint(#[from] FingerprintError),
+    /// The machine that was asked for cannot be shown.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -99,7 +105,8 @@ pub enum JobError {
 /// series. Runs that disagree are not an error: [`Measurement::repeats`] says so.
 pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
     let cwd = working_folder(job)?;
-    let (resolved, launch) = prepare(job, &cwd, chosen)?;
+    let machine = machine::shown(job, chosen)?;
+    let (resolved, launch) = prepare(job, &cwd, chosen, machine)?;
     let mut input =
         Source::prepare(&job.input, job.runs).map_err(stream(input_name(&job.input)))?;
     let mut runs = Vec::new();
@@ -123,9 +130,16 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
         }
     }
     let fingerprint =
-        fingerprint::take(job, &resolved.program, &cwd, &runs[0].modules, &chosen.info)?;
+        fingerprint::take(
+        job,
+        machine,
+        &resolved.program,
+        &cwd,
+        &runs[0].modules,
+        &chosen.info,
+    )?;
     Ok(Measured {
-        measurement: summarise(job, chosen, runs, fingerprint),
+        measurement: summarise(job, chosen, machine, runs, fingerprint),
         written,
     })
 }
@@ -133,7 +147,7 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
 /// The file that a job's command will execute, from the root folder on.
 pub fn program(job: &Job) -> Result<PathBuf, JobError> {
     let cwd = working_folder(job)?;
-    let path = Surroundings::of(job).path();
+    let path = Surroundings::of(job, Machine::default()).path();
     Ok(cwd.join(resolve(&job.command, &path, &cwd)?.program))
 }
 
@@ -157,8 +171,13 @@ fn input_name(input: &Input) -> String {
 }
 
 /// The launch that all runs share; only the streams differ.
-fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch), JobError> {
-    let env = Surroundings::of(job);
+fn prepare(
+    job: &Job,
+    cwd: &Path,
+    chosen: &Chosen,
+    machine: Machine,
+) -> Result<(Resolved, Launch), JobError> {
+    let env = Surroundings::of(job, machine);
     let resolved = resolve(&job.command, &env.path(), cwd)?;
     let env = env.for_program(&resolved, cwd, layout(chosen));
     let launch = Launch {
@@ -172,6 +191,7 @@ fn prepare(job: &Job, cwd: &Path, chosen: &Chosen) -> Result<(Resolved, Launch),
         random_seed: job.pin.then_some(job.seed),
         cpu: job.pin.then_some(job.cpu),
         own_session: job.own_session,
+        machine,
         timeout: job.timeout,
         ..Launch::default()
     };
@@ -195,10 +215,12 @@ enum Surroundings {
 }
 
 impl Surroundings {
-    fn of(job: &Job) -> Surroundings {
+    fn of(job: &Job, machine: Machine) -> Surroundings {
         let ours = std::env::vars_os();
+        // Where programs see a CPU of ours, they choose by that.
+        let masked = machine.cpu.is_none();
         match job.pin {
-            true => Surroundings::Pinned(Environment::new(ours, job.env.iter().cloned(), true)),
+            true => Surroundings::Pinned(Environment::new(ours, job.env.iter().cloned(), masked)),
             false => Surroundings::Ours(ours.chain(job.env.iter().cloned()).collect()),
         }
     }
@@ -279,7 +301,13 @@ fn run_once(
     Ok((run, written))
 }
 
-fn summarise(job: &Job, chosen: &Chosen, runs: Vec<Run>, fingerprint: Fingerprint) -> Measurement {
+fn summarise(
+    job: &Job,
+    chosen: &Chosen,
+    machine: Machine,
+    runs: Vec<Run>,
+    fingerprint: Fingerprint,
+) -> Measurement {
     let repeats = Repeats {
         instructions: runs.iter().map(|run| run.instructions).collect(),
         agree: runs.windows(2).all(|pair| same_counts(&pair[0], &pair[1])),
@@ -302,7 +330,7 @@ fn summarise(job: &Job, chosen: &Chosen, runs: Vec<Run>, fingerprint: Fingerprin
         regions: first.regions,
         processes: first.processes,
         repeats,
-        pinned: pinning(job, first.pinning),
+        pinned: pinning(job, chosen, machine, first.pinning),
         fingerprint,
         caveats: first.caveats,
     }
@@ -318,7 +346,7 @@ fn same_counts(a: &Run, b: &Run) -> bool {
 }
 
 /// What the backend held, and what the environment and the streams of this job hold.
-fn pinning(job: &Job, held_by_backend: Pinning) -> Pinning {
+fn pinning(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinning) -> Pinning {
     if !job.pin {
         let mut free = Pinning::default();
         Pin::ALL
@@ -328,9 +356,10 @@ fn pinning(job: &Job, held_by_backend: Pinning) -> Pinning {
     }
     let mut all = held_by_backend;
     all.pinned(Pin::StackLayout);
-    if let Surroundings::Pinned(environment) = Surroundings::of(job) {
+    if let Surroundings::Pinned(environment) = Surroundings::of(job, machine) {
         environment.note(&mut all);
     }
+    machine::note(job, machine, chosen.info.name, &mut all);
     match job.input {
         Input::Inherit => all.free(Pin::Stdin, "the program reads ours"),
         Input::Null | Input::File(_) => all.pinned(Pin::Stdin),

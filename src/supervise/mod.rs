@@ -12,6 +12,7 @@ pub mod environment;
 mod fingerprint;
 mod input;
 mod job;
+mod machine;
 mod output;
 pub mod parallel;
 mod scratch;

@@ -29,6 +29,17 @@ pub struct Cpu {
     pub virtualised: bool,
 }
 
+/// The features of the first CPU, as Linux names them.
+pub fn cpu_flags() -> Vec<String> {
+    let text = text("/proc/cpuinfo").unwrap_or_default();
+    let flags = text.lines().find_map(|line| {
+        let (name, flags) = line.split_once(':')?;
+        (name.trim() == "flags").then_some(flags)
+    });
+    let flags = flags.unwrap_or_default().split_whitespace();
+    flags.map(str::to_owned).collect()
+}
+
 /// A performance monitoring unit of CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pmu {

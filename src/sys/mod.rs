@@ -11,7 +11,7 @@ pub mod machine;
 pub mod mapped;
 pub mod perf;
 pub mod ptrace;
-mod random;
+pub mod random;
 pub mod seccomp;
 pub mod shared;
 pub mod signals;

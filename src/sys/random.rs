@@ -16,10 +16,11 @@ const LONGEST_BYTES: u64 = 1 << 20;
 
 /// A stream of numbers: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), whose constants these are.
 #[derive(Clone, Copy, Debug)]
-struct Stream(u64);
+pub struct Stream(pub u64);
 
 impl Stream {
-    fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

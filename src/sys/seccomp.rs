@@ -5,6 +5,8 @@
 
 use nix::libc;
 
+use crate::model::Machine;
+
 /// Where `struct seccomp_data` (linux/seccomp.h) has the call's number, the architecture and the low halves of the
 /// arguments, in bytes.
 const NUMBER: u32 = 0;
@@ -42,6 +44,8 @@ pub(super) struct Filter(Vec<libc::sock_filter>);
 pub struct EngineCalls {
     /// The number by which translated code asks for more; no kernel has it.
     pub magic: u32,
+    /// The machine that programs are shown: what asks for the rest of it is reported.
+    pub machine: Machine,
 }
 
 /// The flag of x32 calls in their numbers (arch/x86/include/uapi/asm/unistd.h).
@@ -49,6 +53,71 @@ const X32: u32 = 0x4000_0000;
 
 /// arch/x86/include/uapi/asm/prctl.h: ARCH_SET_GS.
 const ARCH_SET_GS: u32 = 0x1001;
+
+/// When a call that waits is reported: when it waits for a time.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+enum Waits {
+    Always,
+    /// This argument, a number of milliseconds, is above 0.
+    Milliseconds(u32),
+    /// This argument is no null pointer.
+    Pointer(u32),
+}
+
+/// System calls that tell the time or wait for it.
+#[cfg(target_arch = "x86_64")]
+const TIME_CALLS: [(libc::c_long, Waits); 23] = [
+    (libc::SYS_clock_gettime, Waits::Always),
+    (libc::SYS_gettimeofday, Waits::Always),
+    (libc::SYS_time, Waits::Always),
+    (libc::SYS_clock_getres, Waits::Always),
+    (libc::SYS_alarm, Waits::Always),
+    (libc::SYS_setitimer, Waits::Always),
+    (libc::SYS_timer_settime, Waits::Always),
+    (libc::SYS_timerfd_settime, Waits::Always),
+    (libc::SYS_nanosleep, Waits::Always),
+    (libc::SYS_clock_nanosleep, Waits::Always),
+    (libc::SYS_poll, Waits::Milliseconds(2)),
+    (libc::SYS_epoll_wait, Waits::Milliseconds(3)),
+    (libc::SYS_epoll_pwait, Waits::Milliseconds(3)),
+    (libc::SYS_epoll_pwait2, Waits::Pointer(3)),
+    (libc::SYS_ppoll, Waits::Pointer(2)),
+    (libc::SYS_select, Waits::Pointer(4)),
+    (libc::SYS_pselect6, Waits::Pointer(4)),
+    (libc::SYS_rt_sigtimedwait, Waits::Pointer(2)),
+    (libc::SYS_semtimedop, Waits::Pointer(3)),
+    (libc::SYS_mq_timedsend, Waits::Pointer(4)),
+    (libc::SYS_mq_timedreceive, Waits::Pointer(4)),
+    (libc::SYS_futex, Waits::Pointer(3)),
+    // Answered with what a process is shown to have used.
+    (libc::SYS_times, Waits::Always),
+];
+
+#[cfg(target_arch = "x86_64")]
+fn time_rules() -> Vec<Rule> {
+    let rules = TIME_CALLS.into_iter().flat_map(|(number, waits)| {
+        let number = number as u32;
+        let this = Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(3));
+        match waits {
+            Waits::Always => vec![Rule::Jump(libc::BPF_JEQ, number, To::Report, To::Next)],
+            Waits::Milliseconds(index) => vec![
+                this,
+                Rule::Load(argument(index)),
+                Rule::Jump(libc::BPF_JSET, 1 << 31, To::Pass, To::Next),
+                Rule::Jump(libc::BPF_JEQ, 0, To::Pass, To::Report),
+            ],
+            Waits::Pointer(index) => vec![
+                Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(4)),
+                Rule::Load(argument(index)),
+                Rule::Jump(libc::BPF_JEQ, 0, To::Next, To::Report),
+                Rule::Load(argument(index) + 4),
+                Rule::Jump(libc::BPF_JEQ, 0, To::Pass, To::Report),
+            ],
+        }
+    });
+    rules.collect()
+}
 
 /// System calls by number and, where it matters, a bit of one argument: the program's code changes, a signal handler
 /// returns, a file is opened that would show our traces, or something is asked for that cannot be had.
@@ -109,6 +178,9 @@ impl EngineCalls {
                     Rule::Jump(libc::BPF_JSET, bit, To::Report, To::Pass),
                 ]),
             }
+        }
+        if self.machine.virtual_time {
+            rules.extend(time_rules());
         }
         rules
     }
@@ -272,7 +344,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn an_engine_is_told_of_code_that_changes_and_of_what_shows_its_traces() {
-        let filter = Filter::new(None, true, true, Some(EngineCalls { magic: 9999 })).unwrap();
+        let filter = Filter::new(None, true, true, Some(EngineCalls { magic: 9999, machine: Machine::default() })).unwrap();
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
         let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;

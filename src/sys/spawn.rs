@@ -18,6 +18,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use super::seccomp::{EngineCalls, Filter, Writes};
 use super::signals;
+use crate::model::Machine;
 
 /// One of the three standard streams of the program.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +70,8 @@ pub struct Launch {
     pub no_rseq: bool,
     /// Reports what a counting engine must know of.
     pub engine: Option<EngineCalls>,
+    /// What programs are shown of the machine, by a backend that can.
+    pub machine: Machine,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
 }

@@ -1,8 +1,9 @@
 //! The tracer's half of the engine: answers a tree that runs translated code.
 //!
-//! Here are exits, signals, births and ends; `calls` has the system calls, `requests` the marks of regions, `counts` what a
+//! Here are exits, signals, births and ends; `asks` has what programs ask the machine for, `calls` the system calls, `requests` the marks of regions, `counts` what a
 //! process has executed.
 
+mod asks;
 mod calls;
 mod counts;
 mod requests;
@@ -16,14 +17,16 @@ use std::rc::Rc;
 
 use nix::libc::{self, user_regs_struct};
 
+use self::asks::Waiting;
 use self::requests::Between;
+use super::clock::Clock;
 use super::code::Change;
 use super::log::Log;
 use super::memory::Pool;
 use super::ranges::Range;
 use super::setup;
 use super::signals::{self, Disposition};
-use super::space::{How, Space};
+use super::space::{Area, How, Space};
 use super::state::{self, Partial};
 use super::store::Store;
 use super::support::{self, Unsupported};
@@ -36,15 +39,19 @@ use crate::dbi::cache::{Full, Manner, NoTranslation};
 use crate::dbi::emit::ExitKind;
 use crate::dbi::layout::{INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
-use crate::model::{Caveat, CountOverflow, OpcodeMix, RegionCount};
+use crate::model::{Caveat, CountOverflow, Machine, OpcodeMix, RegionCount};
 use crate::sys::Pid;
 use crate::sys::image;
 use crate::sys::ptrace::{Pace, Stopped};
+use crate::sys::random::Stream;
 use crate::sys::tree::{Birth, Call, Onward, Watcher};
 
 /// Units translated at one stop: those that follow from the one that is wanted. Fewer mean more stops, more mean code
 /// that is never executed; between 8 and 64 the sum hardly changes.
 const BUDGET: usize = 32;
+
+/// What the random numbers follow from that `rdrand` gives.
+const SEED: u64 = u64::from_le_bytes(*b"cfrdrand");
 
 /// Bytes of a page (x86-64).
 const PAGE: u64 = 4096;
@@ -83,6 +90,8 @@ enum Expected {
     Code(Change),
     /// The return of an open whose path was replaced: the register and its own value.
     Open { second: bool, path: u64 },
+    /// The return of a call that waits for a time.
+    Wait(Waiting),
 }
 
 /// A thread of the tree.
@@ -104,6 +113,11 @@ struct Process {
     /// Instructions besides those of units: system calls that were restarted.
     more: u64,
     between: Between,
+    clock: Clock,
+    /// The area that its clock is in: that of its first thread.
+    clock_area: Option<Rc<Area>>,
+    /// What `rdrand` gives.
+    random: Stream,
 }
 
 impl Process {
@@ -114,6 +128,9 @@ impl Process {
             partial: Vec::new(),
             more: 0,
             between: Between::new(marks),
+            clock: Clock::default(),
+            clock_area: None,
+            random: Stream(0),
         }
     }
 }
@@ -124,6 +141,7 @@ pub struct Engine {
     pool: Rc<Pool>,
     store: Option<Store>,
     manner: Manner,
+    machine: Machine,
     threads: HashMap<Pid, Thread>,
     processes: HashMap<Pid, Process>,
     table: ProcessTable,
@@ -153,7 +171,12 @@ pub struct Counted {
 
 impl Engine {
     /// An engine for one tree.
-    pub fn new(want: Detail, log: Log, store: Option<Store>) -> Result<Engine, BackendError> {
+    pub fn new(
+        want: Detail,
+        log: Log,
+        store: Option<Store>,
+        machine: Machine,
+    ) -> Result<Engine, BackendError> {
         let pool = Pool::new().map_err(|source| BackendError::File {
             doing: "make shared memory",
             path: "memfd:counterfoil".into(),
@@ -164,6 +187,7 @@ impl Engine {
             pool,
             store,
             manner: requests::manner(want.regions, BUDGET),
+            machine,
             threads: HashMap::new(),
             processes: HashMap::new(),
             table: ProcessTable::default(),
@@ -320,20 +344,24 @@ impl Engine {
             };
             let how = match exit.kind {
                 ExitKind::Stale => How::Again,
-                ExitKind::Link | ExitKind::Request => How::Direct,
+                ExitKind::Link | ExitKind::Request | ExitKind::Ask => How::Direct,
+            };
+            let target = match exit.kind {
+                ExitKind::Ask => self.ask(process, stopped, exit.target)?,
+                _ => exit.target,
             };
             if exit.kind == ExitKind::Request {
                 self.request(process, stopped, area)?;
             }
-            let address = self.translate(process, stopped, exit.target, how)?;
-            if exit.kind != ExitKind::Request && address != exit.target {
+            let address = self.translate(process, stopped, target, how)?;
+            if !exit.kind.always_leaves() && address != target {
                 let space = space.borrow();
                 let translations = &mut *space.translations.borrow_mut();
                 translations
                     .cache
                     .link(reason, address, &translations.memory);
             }
-            (exit.target, address)
+            (target, address)
         };
         self.thread(stopped.tid())?.at = pc;
         space.borrow().areas[area]
@@ -442,6 +470,34 @@ impl Engine {
         })
     }
 
+    /// Whether a thread has faulted where it stored the time for a system call: the kernel makes the call.
+    fn clock_faulted(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<bool> {
+        const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
+        let thread = self.thread(stopped.tid())?;
+        let (area, at) = (thread.area, thread.at);
+        if !self.machine.virtual_time || signals::fault_address(stopped)?.is_none() {
+            return Ok(false);
+        }
+        let space = self.space(process)?;
+        let original = match space.borrow().is_translated(registers.rip) {
+            true => state::original(&space.borrow(), area, registers, at),
+            false => None,
+        };
+        let mut bytes = [0; 2];
+        let at_call = original.is_some_and(|original| {
+            stopped.read(original.registers.rip, &mut bytes).is_ok() && bytes == SYSTEM_CALL
+        });
+        if at_call && let Some(original) = self.settle(process, stopped, registers)? {
+            self.redirect(process, stopped, original)?;
+        }
+        Ok(at_call)
+    }
+
     /// Whether a fault only says that a thread stands at an original address.
     fn is_stray(
         &self,
@@ -458,6 +514,9 @@ impl Engine {
     /// A program begins in a process.
     fn begin_program(&mut self, stopped: &Stopped) -> io::Result<()> {
         let pid = stopped.tid();
+        let now = self.time_of(pid);
+        let before = self.processes.get(&pid);
+        let inherited = before.map(|process| (process.clock.next_program(now), process.random));
         let result = self.program_over(pid);
         self.keep(result)?;
         self.threads.retain(|_, thread| thread.process != pid);
@@ -468,7 +527,7 @@ impl Engine {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
-        let space = setup::install(stopped, &self.pool, self.store.as_ref(), self.want.regions)?;
+        let space = setup::install(stopped, &self.pool, self.store.as_ref(), self.want.regions, self.machine)?;
         if self.magic != MAGIC_CALL {
             let translations = space.translations.borrow();
             translations
@@ -476,12 +535,12 @@ impl Engine {
                 .set_magic(self.magic, &translations.memory);
         }
         self.modules.extend(files(space.ranges.iter()));
-        let area = &space.areas[0];
-        area.take(pid)?;
-        let base = area.address;
+        let base = space.areas[0].address;
         let space = Rc::new(RefCell::new(space));
-        self.processes
-            .insert(pid, Process::new(space, row, Marks::at_start()));
+        let mut process = Process::new(Rc::clone(&space), row, Marks::at_start());
+        (process.clock, process.random) = inherited.unwrap_or((Clock::default(), Stream(SEED)));
+        self.processes.insert(pid, process);
+        self.take_area(pid, &space.borrow().areas[0], now)?;
         self.threads.insert(pid, new_thread(pid, 0));
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
@@ -500,7 +559,13 @@ impl Engine {
     }
 
     /// Gives a thread an area: one that is free, or a new one.
-    fn give_area(&mut self, process: Pid, maker: u64, stopped: &Stopped) -> io::Result<()> {
+    fn give_area(
+        &mut self,
+        process: Pid,
+        maker: u64,
+        now: u64,
+        stopped: &Stopped,
+    ) -> io::Result<()> {
         let space = self.space(process)?;
         let mut space = space.borrow_mut();
         let free = match space.free_area(process) {
@@ -510,14 +575,29 @@ impl Engine {
                 space.free_area(process).ok_or_else(unknown)?
             }
         };
-        let area = &space.areas[free];
-        area.take(process)?;
-        area.slots().store_u64(slot::REASON.into(), 0);
+        let area = Rc::clone(&space.areas[free]);
+        drop(space);
+        self.take_area(process, &area, now)?;
         let mut registers = stopped.registers()?;
         registers.gs_base = area.address;
         stopped.set_registers(registers)?;
         self.threads
             .insert(stopped.tid(), new_thread(process, free));
+        Ok(())
+    }
+
+    /// An area becomes a thread's; if it is the first of its process, the clock of that is in it, and shows `now`.
+    fn take_area(&mut self, process: Pid, area: &Rc<Area>, now: u64) -> io::Result<()> {
+        area.take(process)?;
+        let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
+        if known.clock_area.is_none() {
+            area.slots().store_u64(slot::LIMIT.into(), 0);
+            area.slots().store_u64(slot::NOW.into(), now);
+        }
+        let clock = known.clock_area.get_or_insert_with(|| Rc::clone(area));
+        area.slots()
+            .store_u64(slot::CLOCK.into(), clock.address + u64::from(slot::NOW));
+        area.slots().store_u64(slot::REASON.into(), 0);
         Ok(())
     }
 
@@ -576,14 +656,20 @@ impl Watcher for Engine {
         };
         let marks = self.processes.get(&birth.parent);
         let marks = marks.map_or_else(Marks::at_start, |parent| parent.between.forked());
-        self.processes.insert(pid, Process::new(space, row, marks));
-        self.give_area(pid, own, child)
+        let now = self.time_of(birth.parent);
+        let mut process = Process::new(space, row, marks);
+        process.clock = Clock::beginning_at(now);
+        if let Some(parent) = self.processes.get_mut(&birth.parent) {
+            process.random = Stream(parent.random.next());
+        }
+        self.processes.insert(pid, process);
+        self.give_area(pid, own, now, child)
     }
 
     fn thread(&mut self, process: Pid, thread: &Stopped) -> io::Result<()> {
         // The gs base of a new thread is still that of its maker.
         let maker = thread.registers()?.gs_base;
-        self.give_area(process, maker, thread)
+        self.give_area(process, maker, 0, thread)
     }
 
     fn calling(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {
@@ -620,6 +706,7 @@ impl Watcher for Engine {
                 }
                 Ok(stopped.set_registers(registers)?)
             }
+            Expected::Wait(waiting) => self.waited(process, stopped, waiting),
             Expected::Nothing | Expected::Handler => Ok(()),
         }
     }
@@ -659,6 +746,9 @@ impl Watcher for Engine {
             }
             // The instruction there goes on where nothing can be executed: natively, that is where it faults.
             stopped.set_signal_address((pc | (PAGE - 1)) + 1)?;
+        }
+        if signal == libc::SIGSEGV && self.clock_faulted(process, stopped, &registers)? {
+            return Ok(nothing);
         }
         if signal == libc::SIGTRAP && signals::is_own_step(stopped)? {
             let (program, why) = (

@@ -18,6 +18,7 @@ use super::space::{AREAS_AT_ONCE, Space, Translations};
 use super::store::{self, Kept, Key, Store};
 use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
+use crate::model::Machine;
 use crate::sys::image;
 use crate::sys::inject::Calls;
 use crate::sys::ptrace::Stopped;
@@ -46,6 +47,7 @@ pub fn install(
     pool: &Rc<Pool>,
     store: Option<&Store>,
     marked: bool,
+    machine: Machine,
 ) -> io::Result<Space> {
     let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
@@ -62,7 +64,7 @@ pub fn install(
     }
     let table = memory.add_table(plan.table)?;
     map_table(&mut calls, fd, table, NEW)?;
-    let cache = Cache::new(&zones, table, &memory);
+    let cache = Cache::new(&zones, table, machine, &memory);
     calls.through(cache.system_call());
     let mut translations = Translations {
         cache,
@@ -75,7 +77,7 @@ pub fn install(
         .map(|place| place.address)
         .collect();
     if let Some(store) = store
-        && let Some(key) = Key::of(thread, &lines, &places, marked)
+        && let Some(key) = Key::of(thread, &lines, &places, marked, machine)
     {
         store::recall(store, key, &mut translations);
     }

@@ -78,7 +78,7 @@ fn left_at(exit: &Exit) -> u64 {
     match exit.kind {
         // Not made yet: it is made when the thread comes back.
         ExitKind::Request => exit.target - REQUEST_X86_64.len() as u64,
-        ExitKind::Link | ExitKind::Stale => exit.target,
+        ExitKind::Link | ExitKind::Stale | ExitKind::Ask => exit.target,
     }
 }
 
@@ -117,6 +117,9 @@ fn restored(area: &Area, registers: &user_regs_struct, which: u8, base: u8) -> u
     if which & spilled::R11 != 0 {
         registers.r11 = load(area, slot::R11);
     }
+    if which & spilled::FLAGS != 0 {
+        registers.eflags = with_flags(registers.eflags, load(area, slot::FLAGS));
+    }
     if which & spilled::BASE != 0 {
         let value = load(area, slot::BASE);
         match base {
@@ -129,4 +132,11 @@ fn restored(area: &Area, registers: &user_regs_struct, which: u8, base: u8) -> u
         }
     }
     registers
+}
+
+/// `rflags` with the arithmetic flags that `lahf` and `seto al` have left in ax.
+fn with_flags(rflags: u64, saved: u64) -> u64 {
+    const LOW: u64 = 0xd5;
+    const OVERFLOW: u64 = 1 << 11;
+    rflags & !(LOW | OVERFLOW) | saved >> 8 & LOW | (saved & 1) << 11
 }

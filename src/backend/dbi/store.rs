@@ -20,6 +20,7 @@ use super::maps::Line;
 use super::ranges::Range;
 use super::space::{Space, Translations};
 use crate::dbi::cache::image::{Frozen, Image, Piece, Stretch};
+use crate::model::{CpuModel, Machine};
 use crate::sys::mapped::Mapped;
 use crate::sys::ptrace::Stopped;
 
@@ -82,15 +83,22 @@ fn halves(sum: u128) -> [u64; 2] {
 
 impl Key {
     /// The key of a program that is stopped at its exec, whose memory is `lines`. `places` are those of the code cache, and
-    /// `marked` says whether markers are looked for.
-    pub fn of(thread: &Stopped, lines: &[Line<'_>], places: &[u64], marked: bool) -> Option<Key> {
+    /// `marked` says whether markers are looked for, `machine` what the program is shown.
+    pub fn of(
+        thread: &Stopped,
+        lines: &[Line<'_>],
+        places: &[u64],
+        marked: bool,
+        machine: Machine,
+    ) -> Option<Key> {
         let files = || lines.iter().filter(|line| line.file().is_some());
         let mut head = [0; PAGE as usize];
         let first = files().find(|line| line.offset == 0)?;
         thread.read(first.start, &mut head).ok()?;
         let mut sum = Xxh3::new();
         sum.update(env!("COUNTERFOIL_ENGINE_ID").as_bytes());
-        sum.update(&[u8::from(marked)]);
+        sum.update(&[u8::from(marked), u8::from(machine.virtual_time)]);
+        sum.update(machine.cpu.map_or("host", CpuModel::name).as_bytes());
         sum.update(bytemuck::cast_slice(places));
         for line in files() {
             sum.update(bytemuck::cast_slice(&[line.start, line.end, line.offset]));

@@ -80,7 +80,7 @@ fn jump(from: u64, to: u64) -> (u64, Vec<u8>) {
 
 fn start(stretches: Vec<(u64, Vec<u8>)>) -> (Bytes, Cache, Stretches) {
     let memory = Bytes::default();
-    let cache = Cache::new(&[ZONE], TABLE, &memory);
+    let cache = Cache::new(&[ZONE], TABLE, Machine::default(), &memory);
     (memory, cache, Stretches(stretches, Vec::new(), false))
 }
 

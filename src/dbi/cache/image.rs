@@ -60,9 +60,17 @@ struct StoredExit {
     /// 0 for none.
     counter: u32,
     done: u16,
-    stale: u8,
+    kind: u8,
     born_linked: u8,
 }
+
+/// Kinds of exits by their stored numbers.
+const KINDS: [ExitKind; 4] = [
+    ExitKind::Link,
+    ExitKind::Stale,
+    ExitKind::Request,
+    ExitKind::Ask,
+];
 
 impl From<&Exit> for StoredExit {
     fn from(exit: &Exit) -> StoredExit {
@@ -71,7 +79,7 @@ impl From<&Exit> for StoredExit {
             patch: exit.patch,
             counter: exit.counter.map_or(0, NonZeroU32::get),
             done: exit.done,
-            stale: (exit.kind == ExitKind::Stale).into(),
+            kind: KINDS.iter().position(|kind| *kind == exit.kind).unwrap_or(0) as u8,
             born_linked: exit.born_linked.into(),
         }
     }
@@ -84,10 +92,7 @@ impl From<&StoredExit> for Exit {
             patch: stored.patch,
             counter: NonZeroU32::new(stored.counter),
             done: stored.done,
-            kind: match stored.stale {
-                0 => ExitKind::Link,
-                _ => ExitKind::Stale,
-            },
+            kind: KINDS[usize::from(stored.kind) % KINDS.len()],
             born_linked: stored.born_linked != 0,
         }
     }
@@ -531,6 +536,7 @@ impl Freezer<'_> {
             otherwise: (unit.prologue != 0).then_some(zone.common.miss),
             checked: false,
             request: None,
+            machine: self.cache.machine,
         };
         self.emitted
             .make(&self.plan, &site, |_, target| bodies.get(&target).copied());

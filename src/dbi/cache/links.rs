@@ -109,7 +109,7 @@ impl Cache {
         self.waiting.retain(|target, _| !gone(*target));
         for number in 0..self.exits.len() {
             let exit = self.exits[number];
-            if exit.kind != ExitKind::Request && gone(exit.target) {
+            if !exit.kind.always_leaves() && gone(exit.target) {
                 self.unlink(number as u32, memory)?;
             }
         }

@@ -263,7 +263,7 @@ impl Entry {
             Kind::CallTo => 6,
             Kind::CountBranch { .. } => 7,
             Kind::SystemCall => 8,
-            Kind::Refused(_) | Kind::Unknown => return None,
+            Kind::Asks(_) | Kind::Refused(_) | Kind::Unknown => return None,
         })
     }
 

@@ -6,7 +6,7 @@ use iced_x86::{
 };
 
 use super::prefixes::Prefixes;
-use super::{Flags, Inst, Kind, LONGEST_BYTES, Refusal};
+use super::{Flags, Inst, Kind, LONGEST_BYTES, Question, Refusal};
 
 /// What iced-x86 calls the six flags, and what they are here.
 const FLAGS: [(u32, Flags); 6] = [
@@ -65,8 +65,45 @@ fn kind(instruction: &Instruction, prefixes: &Prefixes) -> Kind {
     }
     match instruction.code() {
         Code::Syscall => Kind::SystemCall,
-        _ => transfer,
+        _ => question(instruction).map_or(transfer, Kind::Asks),
     }
+}
+
+/// What an instruction asks the machine for.
+fn question(instruction: &Instruction) -> Option<Question> {
+    Some(match instruction.mnemonic() {
+        Mnemonic::Cpuid => Question::Cpuid,
+        Mnemonic::Xgetbv => Question::Xgetbv,
+        Mnemonic::Rdtsc => Question::Rdtsc,
+        Mnemonic::Rdtscp => Question::Rdtscp,
+        Mnemonic::Rdpid => Question::Rdpid {
+            register: instruction.op0_register().number() as u8,
+        },
+        Mnemonic::Rdrand | Mnemonic::Rdseed => Question::Random,
+        _ => return None,
+    })
+}
+
+/// Where `rdrand` or `rdseed` puts its bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomOperand {
+    /// The number of the register.
+    pub register: u8,
+    /// How many bytes of it.
+    pub bytes: u8,
+    /// Length of the instruction, in bytes.
+    pub length: u8,
+}
+
+/// The operand of the `rdrand` or `rdseed` that `bytes` begin with.
+pub fn random_operand(bytes: &[u8]) -> Option<RandomOperand> {
+    let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
+    let register = instruction.op0_register();
+    (question(&instruction)? == Question::Random).then(|| RandomOperand {
+        register: register.number() as u8,
+        bytes: register.size() as u8,
+        length: instruction.len() as u8,
+    })
 }
 
 /// Which near transfer of control an instruction is; `Plain` when it is none.

@@ -70,6 +70,11 @@ impl Engine {
             libc::SYS_seccomp | libc::SYS_prctl => return Ok(self.own_filter()),
             _ => {}
         }
+        if self.machine.virtual_time
+            && let Some(call) = self.time_call(process, stopped, &registers)?
+        {
+            return Ok(call);
+        }
         if let Some(why) = support::refused_call(number, &registers) {
             let program = support::name_of(stopped.tid());
             return self.fail(Unsupported { program, why });

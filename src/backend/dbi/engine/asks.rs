@@ -1,0 +1,444 @@
+//! What programs ask the machine for and only the tracer knows: the time, after a while, and random numbers.
+
+use std::io;
+use std::rc::Rc;
+
+use nix::libc::{self, user_regs_struct};
+use nix::time::{ClockId, clock_gettime};
+
+use super::super::clock::{Which, shown, since_beginning};
+use super::super::space::Area;
+use super::super::tally::{Stretch, add_up};
+use super::super::waits::{Argument, MOMENT, Until, Wait, nanoseconds, to_come};
+use super::counts::read_counters;
+use super::{Engine, Expected, unknown};
+use crate::dbi::decode::{self, Kind, Question, RandomOperand};
+use crate::dbi::layout::slot;
+use crate::sys::Pid;
+use crate::sys::ptrace::Stopped;
+use crate::sys::tree::Call;
+
+/// Arithmetic flags of rflags, and the one that says that there are random bits.
+const FLAGS: u64 = 0x8d5;
+const CARRY: u64 = 1;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// What is to be done when a call that waits has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    wait: Wait,
+    /// How long it shall wait, in nanoseconds.
+    ns: u64,
+    /// An argument of the program's that was replaced.
+    replaced: Option<(Argument, u64)>,
+    /// Flags that were replaced, in rsi.
+    flags: Option<u64>,
+}
+
+impl Engine {
+    /// The instruction at `pc` asks for something: where the program goes on.
+    pub(super) fn ask(&mut self, process: Pid, stopped: &Stopped, pc: u64) -> io::Result<u64> {
+        let mut bytes = [0; 15];
+        let length = stopped.read(pc, &mut bytes)?;
+        let bytes = &bytes[..length];
+        match decode::decode(bytes, pc).kind {
+            Kind::Asks(Question::Random) => {
+                let operand = decode::random_operand(bytes).ok_or_else(unknown)?;
+                self.give_random(process, stopped, operand)?;
+                Ok(pc + u64::from(operand.length))
+            }
+            _ => {
+                self.correct_clock(process)?;
+                Ok(pc)
+            }
+        }
+    }
+
+    /// Executes `rdrand` or `rdseed`.
+    fn give_random(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        operand: RandomOperand,
+    ) -> io::Result<()> {
+        let area = self.area_of(stopped.tid())?;
+        let process = self.processes.get_mut(&process).ok_or_else(unknown)?;
+        process.more += 1;
+        let bits = process.random.next();
+        let mut registers = stopped.registers()?;
+        registers.eflags = registers.eflags & !FLAGS | CARRY;
+        let slot = match operand.register {
+            0 => Some(slot::RAX),
+            1 => Some(slot::RCX),
+            11 => Some(slot::R11),
+            _ => None,
+        };
+        if let Some(slot) = slot {
+            let before = area.slots().load_u64(slot.into());
+            area.slots()
+                .store_u64(slot.into(), mixed(before, bits, operand.bytes));
+        } else {
+            let register = general(&mut registers, operand.register);
+            *register = mixed(*register, bits, operand.bytes);
+        }
+        Ok(stopped.set_registers(registers)?)
+    }
+
+    fn area_of(&self, tid: Pid) -> io::Result<Rc<Area>> {
+        let thread = self.threads.get(&tid).ok_or_else(unknown)?;
+        let process = self.processes.get(&thread.process).ok_or_else(unknown)?;
+        Ok(Rc::clone(&process.space.borrow().areas[thread.area]))
+    }
+
+    /// Adds what a process has executed to its clock; what it shows then.
+    fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
+        let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
+        let counters = read_counters(pid, process);
+        let executed = counters.and_then(|counters| {
+            let space = process.space.borrow();
+            let translations = space.translations.borrow();
+            let stretch = Stretch {
+                counters: &counters,
+                partial: &process.partial,
+                carried: &[],
+                torn: true,
+            };
+            let sums = add_up(&translations.cache, &space.ranges, &stretch, false, None)?;
+            Ok(sums.instructions + process.more)
+        });
+        let executed = match executed {
+            Ok(executed) => executed,
+            Err(overflow) => return self.fail(overflow),
+        };
+        let area = Rc::clone(process.clock_area.as_ref().ok_or_else(unknown)?);
+        let slots = area.slots();
+        let reading = process
+            .clock
+            .correct(slots.load_u64(slot::NOW.into()), executed);
+        slots.store_u64(slot::LIMIT.into(), reading.limit);
+        slots.store_u64(slot::NOW.into(), reading.now);
+        Ok(reading.now)
+    }
+
+    /// The time, read as translated code does.
+    fn read_clock(&mut self, process: Pid) -> io::Result<u64> {
+        let now = self.correct_clock(process)?;
+        self.store_now(process, now + 1)?;
+        Ok(now)
+    }
+
+    fn store_now(&self, process: Pid, now: u64) -> io::Result<()> {
+        let process = self.processes.get(&process).ok_or_else(unknown)?;
+        let area = process.clock_area.as_ref().ok_or_else(unknown)?;
+        area.slots().store_u64(slot::NOW.into(), now);
+        Ok(())
+    }
+
+    /// What the clock of a process shows, as it is; 0 before there is one.
+    pub(super) fn time_of(&self, process: Pid) -> u64 {
+        let area = self.processes.get(&process);
+        let area = area.and_then(|process| process.clock_area.as_ref());
+        area.map_or(0, |area| area.slots().load_u64(slot::NOW.into()))
+    }
+
+    /// A system call that has to do with time; none if it is no such call.
+    pub(super) fn time_call(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<Option<Call>> {
+        let number = registers.orig_rax as libc::c_long;
+        match number {
+            libc::SYS_clock_gettime
+            | libc::SYS_gettimeofday
+            | libc::SYS_time
+            | libc::SYS_clock_getres => self.tell_time(process, stopped, registers).map(Some),
+            libc::SYS_alarm | libc::SYS_setitimer => {
+                self.set_interval_timer(process, stopped, registers)?;
+                Ok(Some(Call::Make))
+            }
+            libc::SYS_timer_settime | libc::SYS_timerfd_settime => {
+                self.set_timer(process, stopped, registers).map(Some)
+            }
+            _ => match Wait::of(number, registers) {
+                Some(wait) => self.wait(process, stopped, wait, *registers).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Answers a call that reads a clock.
+    fn tell_time(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<Call> {
+        const COARSE: [i32; 2] = [libc::CLOCK_REALTIME_COARSE, libc::CLOCK_MONOTONIC_COARSE];
+        const TICK_NS: u64 = 4_000_000;
+        let number = registers.orig_rax as libc::c_long;
+        let clock = match number {
+            libc::SYS_clock_gettime | libc::SYS_clock_getres => registers.rdi as i32,
+            _ => libc::CLOCK_REALTIME,
+        };
+        // One that is not virtual, such as that of another process.
+        let Some(beginning) = shown(clock, 0) else {
+            return Ok(Call::Make);
+        };
+        let now = match number {
+            libc::SYS_clock_getres if COARSE.contains(&clock) => TICK_NS,
+            libc::SYS_clock_getres => 1,
+            _ => beginning + self.read_clock(process)?,
+        };
+        let (seconds, ns) = (now / NS_PER_SECOND, now % NS_PER_SECOND);
+        let (address, parts) = match number {
+            libc::SYS_clock_gettime | libc::SYS_clock_getres => (registers.rsi, ns),
+            _ => (registers.rdi, ns / 1000),
+        };
+        let length = if number == libc::SYS_time { 8 } else { 16 };
+        let written = address == 0 || stopped.write(address, &pair(seconds, parts)[..length]).is_ok();
+        let no_zone = number != libc::SYS_gettimeofday
+            || registers.rsi == 0
+            || stopped.write(registers.rsi, &[0; 8]).is_ok();
+        // A bad address: the kernel answers as it always does.
+        if !written || !no_zone {
+            return Ok(Call::Make);
+        }
+        let result = if number == libc::SYS_time { seconds } else { 0 };
+        stopped.set_registers(user_regs_struct {
+            orig_rax: u64::MAX,
+            rax: result,
+            ..*registers
+        })?;
+        Ok(Call::Done)
+    }
+
+    /// A call that will wait: its moment becomes one of the real clock.
+    fn wait(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        wait: Wait,
+        mut registers: user_regs_struct,
+    ) -> io::Result<Call> {
+        let mut waiting = Waiting {
+            wait,
+            ns: 0,
+            replaced: None,
+            flags: None,
+        };
+        let ns = match wait.until {
+            Until::Milliseconds(ms) => Some(ms.unsigned_abs().into()).map(|ms: u64| ms * 1_000_000),
+            Until::Timespec(address) => words(stopped, address).and_then(|words| nanoseconds(words, 1)),
+            Until::Timeval(address) => {
+                words(stopped, address).and_then(|words| nanoseconds(words, 1000))
+            }
+            Until::Moment { address, clock, .. } => {
+                let moment = words(stopped, address).and_then(|words| nanoseconds(words, 1));
+                let now = self.correct_clock(process)?;
+                moment.and_then(|moment| to_come(clock, moment, now))
+            }
+        };
+        // Nothing that the kernel would take, or a clock that is not virtual.
+        let Some(ns) = ns else {
+            return Ok(Call::Make);
+        };
+        waiting.ns = ns;
+        if let Until::Moment { clock, argument, .. } = wait.until {
+            let sleeps = registers.orig_rax as libc::c_long == libc::SYS_clock_nanosleep;
+            let moment = if sleeps { ns } else { real(clock)?.saturating_add(ns) };
+            let area = self.area_of(stopped.tid())?;
+            let words = pair(moment / NS_PER_SECOND, moment % NS_PER_SECOND);
+            area.slots().write(slot::MOMENT.into(), &words);
+            waiting.replaced = Some((argument, argument.of(&registers)));
+            argument.set(&mut registers, area.address + u64::from(slot::MOMENT));
+            if sleeps {
+                waiting.flags = Some(registers.rsi);
+                registers.rsi &= !MOMENT;
+            }
+            stopped.set_registers(registers)?;
+        }
+        self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
+        Ok(Call::ReportReturn)
+    }
+
+    /// A call that waited has returned.
+    pub(super) fn waited(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        waiting: Waiting,
+    ) -> io::Result<()> {
+        let mut registers = stopped.registers()?;
+        let result = registers.rax as i64;
+        if let Some((argument, value)) = waiting.replaced {
+            argument.set(&mut registers, value);
+        }
+        if let Some(flags) = waiting.flags {
+            registers.rsi = flags;
+        }
+        if waiting.replaced.is_some() {
+            stopped.set_registers(registers)?;
+        }
+        if result == waiting.wait.passed {
+            let sleeper = self.processes.get_mut(&process).ok_or_else(unknown)?;
+            sleeper.clock.sleep(waiting.ns);
+            self.correct_clock(process)?;
+        } else if waiting.wait.tells_rest && result > 0 {
+            tell_rest(stopped, waiting)?;
+        }
+        Ok(())
+    }
+
+    fn set_interval_timer(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<()> {
+        let now = self.correct_clock(process)?;
+        let alarm = registers.orig_rax as libc::c_long == libc::SYS_alarm;
+        let (ns, every) = if alarm {
+            ((registers.rdi as u32 as u64) * NS_PER_SECOND, 0)
+        } else {
+            let value = |at| words(stopped, registers.rsi + at).and_then(|w| nanoseconds(w, 1000));
+            // Only that of real time fires by itself.
+            if registers.rdi != 0 || registers.rsi == 0 {
+                return Ok(());
+            }
+            (value(16).unwrap_or(0), value(0).unwrap_or(0))
+        };
+        self.timer_is_set(process, Which::Interval, now, ns, every)
+    }
+
+    fn timer_is_set(
+        &mut self,
+        process: Pid,
+        which: Which,
+        now: u64,
+        ns: u64,
+        every: u64,
+    ) -> io::Result<()> {
+        let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
+        known.clock.set_timer(which, now, ns, every);
+        self.correct_clock(process).map(drop)
+    }
+
+    /// timer_settime and timerfd_settime: a moment becomes the time that is left until then.
+    fn set_timer(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<Call> {
+        let now = self.correct_clock(process)?;
+        let file = registers.orig_rax as libc::c_long == libc::SYS_timerfd_settime;
+        let read = |at| words(stopped, registers.rdx.wrapping_add(at)).and_then(|w| nanoseconds(w, 1));
+        let (Some(every), Some(value)) = (read(0), read(16)) else {
+            return Ok(Call::Make);
+        };
+        let absolute = registers.rsi & MOMENT != 0 && value > 0;
+        let ns = if absolute { until(value, now).max(1) } else { value };
+        let which = if file { Which::File } else { Which::Posix };
+        self.timer_is_set(process, which(registers.rdi), now, ns, every)?;
+        if !absolute {
+            return Ok(Call::Make);
+        }
+        let area = self.area_of(stopped.tid())?;
+        let part = |ns: u64| pair(ns / NS_PER_SECOND, ns % NS_PER_SECOND);
+        let new = [part(every), part(ns)].concat();
+        area.slots().write(slot::MOMENT.into(), &new);
+        let waiting = Waiting {
+            wait: Wait {
+                until: Until::Milliseconds(0),
+                passed: i64::MIN,
+                tells_rest: false,
+            },
+            ns: 0,
+            replaced: Some((Argument::Third, registers.rdx)),
+            flags: Some(registers.rsi),
+        };
+        stopped.set_registers(user_regs_struct {
+            rsi: registers.rsi & !MOMENT,
+            rdx: area.address + u64::from(slot::MOMENT),
+            ..*registers
+        })?;
+        self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
+        Ok(Call::ReportReturn)
+    }
+}
+
+/// The moment of a timer, whose clock is not known: one of the time of day is far from all others.
+fn until(moment: u64, now: u64) -> u64 {
+    let of_day = moment >= crate::dbi::layout::EPOCH_NS / 2;
+    let clock = if of_day { libc::CLOCK_REALTIME } else { libc::CLOCK_MONOTONIC };
+    since_beginning(clock, moment).map_or(0, |moment| moment.saturating_sub(now))
+}
+
+/// What the kernel's own clock shows, in nanoseconds.
+fn real(clock: i32) -> io::Result<u64> {
+    let time = clock_gettime(ClockId::from_raw(clock))?;
+    Ok(nanoseconds([time.tv_sec(), time.tv_nsec()], 1).unwrap_or(0))
+}
+
+/// Two words of the program.
+fn words(stopped: &Stopped, address: u64) -> Option<[i64; 2]> {
+    let mut bytes = [0; 16];
+    let got = stopped.read(address, &mut bytes).ok()?;
+    let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, i64::from_ne_bytes);
+    (got == bytes.len()).then(|| [word(0), word(8)])
+}
+
+fn pair(first: u64, second: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&first.to_ne_bytes());
+    bytes[8..].copy_from_slice(&second.to_ne_bytes());
+    bytes
+}
+
+/// The kernel has written how much real time was left: by the virtual clock none has passed.
+fn tell_rest(stopped: &Stopped, waiting: Waiting) -> io::Result<()> {
+    let (address, part) = match waiting.wait.until {
+        Until::Timespec(address) => (address, 1),
+        Until::Timeval(address) => (address, 1000),
+        Until::Milliseconds(_) | Until::Moment { .. } => return Ok(()),
+    };
+    let ns = waiting.ns;
+    let rest = pair(ns / NS_PER_SECOND, ns % NS_PER_SECOND / part);
+    // Memory that cannot be written the kernel has not written either.
+    let _ = stopped.write(address, &rest);
+    Ok(())
+}
+
+/// A register of which `bits` replace so many bytes: the upper half of 64 becomes zero, smaller parts leave the rest.
+fn mixed(before: u64, bits: u64, bytes: u8) -> u64 {
+    match bytes {
+        8 => bits,
+        4 => bits & 0xffff_ffff,
+        _ => before & !0xffff | bits & 0xffff,
+    }
+}
+
+/// A general register by its number (Intel SDM volume 2, table 3-1).
+fn general(registers: &mut user_regs_struct, number: u8) -> &mut u64 {
+    match number {
+        0 => &mut registers.rax,
+        1 => &mut registers.rcx,
+        2 => &mut registers.rdx,
+        3 => &mut registers.rbx,
+        4 => &mut registers.rsp,
+        5 => &mut registers.rbp,
+        6 => &mut registers.rsi,
+        7 => &mut registers.rdi,
+        8 => &mut registers.r8,
+        9 => &mut registers.r9,
+        10 => &mut registers.r10,
+        11 => &mut registers.r11,
+        12 => &mut registers.r12,
+        13 => &mut registers.r13,
+        14 => &mut registers.r14,
+        _ => &mut registers.r15,
+    }
+}

@@ -1,0 +1,152 @@
+//! The machine that a program is shown in place of the real one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A processor that programs are shown, named after the level of the x86-64 psABI whose instructions it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CpuModel {
+    /// SSE4.2.
+    #[serde(rename = "x86-64-v2")]
+    V2,
+    /// AVX2.
+    #[default]
+    #[serde(rename = "x86-64-v3")]
+    V3,
+    /// AVX-512.
+    #[serde(rename = "x86-64-v4")]
+    V4,
+}
+
+impl CpuModel {
+    /// Every model.
+    pub const ALL: [CpuModel; 3] = [CpuModel::V2, CpuModel::V3, CpuModel::V4];
+
+    /// Its name in manifests and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            CpuModel::V2 => "x86-64-v2",
+            CpuModel::V3 => "x86-64-v3",
+            CpuModel::V4 => "x86-64-v4",
+        }
+    }
+}
+
+impl fmt::Display for CpuModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Which processor programs shall see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "&str", try_from = "String")]
+pub enum Cpu {
+    /// The default model where this machine can execute what it promises, else this machine's own.
+    #[default]
+    Any,
+    /// This one, or none.
+    Model(CpuModel),
+    /// That of this machine.
+    Host,
+}
+
+/// No such processor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no CPU; use x86-64-v2, x86-64-v3, x86-64-v4 or host")]
+pub struct UnknownCpu(String);
+
+impl FromStr for Cpu {
+    type Err = UnknownCpu;
+
+    fn from_str(text: &str) -> Result<Cpu, UnknownCpu> {
+        let model = CpuModel::ALL.into_iter().find(|model| model.name() == text);
+        match model {
+            Some(model) => Ok(Cpu::Model(model)),
+            None if text == "host" => Ok(Cpu::Host),
+            None => Err(UnknownCpu(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Cpu {
+    type Error = UnknownCpu;
+
+    fn try_from(text: String) -> Result<Cpu, UnknownCpu> {
+        text.parse()
+    }
+}
+
+impl From<Cpu> for &'static str {
+    fn from(cpu: Cpu) -> &'static str {
+        match cpu {
+            Cpu::Any => "any",
+            Cpu::Model(model) => model.name(),
+            Cpu::Host => "host",
+        }
+    }
+}
+
+/// Which time programs shall see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Time {
+    /// A clock that starts at the same moment in every run, and advances by a nanosecond an instruction and by what the
+    /// program sleeps.
+    #[default]
+    Virtual,
+    /// That of this machine.
+    Real,
+}
+
+/// No such time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no time; use virtual or real")]
+pub struct UnknownTime(String);
+
+impl FromStr for Time {
+    type Err = UnknownTime;
+
+    fn from_str(text: &str) -> Result<Time, UnknownTime> {
+        match text {
+            "virtual" => Ok(Time::Virtual),
+            "real" => Ok(Time::Real),
+            _ => Err(UnknownTime(text.to_owned())),
+        }
+    }
+}
+
+/// The machine that is asked for; what is absent is for others to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The processor.
+    pub cpu: Option<Cpu>,
+    /// The time.
+    pub time: Option<Time>,
+}
+
+/// What a run's programs are shown of the machine; what is absent is the real one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The processor.
+    pub cpu: Option<CpuModel>,
+    /// Whether clocks are virtual.
+    pub virtual_time: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_is_known_by_its_name_or_refused_with_the_names_there_are() {
+        for model in CpuModel::ALL {
+            assert_eq!(model.name().parse(), Ok(Cpu::Model(model)));
+        }
+        assert_eq!("host".parse(), Ok(Cpu::Host));
+        let error = "haswell".parse::<Cpu>().unwrap_err().to_string();
+        assert!(error.contains("`haswell`") && error.contains("x86-64-v3"), "{error}");
+    }
+}

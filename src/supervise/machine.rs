@@ -1,0 +1,91 @@
+//! Which machine a job's programs are shown, and what of it remains the real one.
+
+use super::choose::Chosen;
+use super::job::Job;
+use crate::dbi::cpu;
+use crate::model::{BackendKind, Cpu, CpuModel, Machine, Pin, Pinning, Time};
+use crate::sys::machine::cpu_flags;
+
+/// The machine that was asked for cannot be shown here.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// Programs would use instructions that this one does not have.
+    #[error(
+        "this machine's CPU cannot stand in for {model}: it has no {}; choose a lower one (x86-64-v2), or `host`",
+        missing.join(", no ")
+    )]
+    Cpu {
+        /// The model.
+        model: CpuModel,
+        /// The features, as Linux names them.
+        missing: Vec<&'static str>,
+    },
+    /// Another backend than the engine.
+    #[error("`{backend}` shows programs the real {what}; only `dbi` can show another")]
+    Backend {
+        /// Which.
+        backend: BackendKind,
+        /// CPU or time.
+        what: &'static str,
+    },
+}
+
+/// The machine that a job's programs are shown by this backend.
+pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError> {
+    let backend = chosen.info.name;
+    if backend != BackendKind::Dbi {
+        let what = match (job.shown.cpu, job.shown.time) {
+            (Some(Cpu::Model(_)), _) => "CPU",
+            (_, Some(Time::Virtual)) => "time",
+            _ => return Ok(Machine::default()),
+        };
+        return Err(MachineError::Backend { backend, what });
+    }
+    let free = if job.pin { Cpu::Any } else { Cpu::Host };
+    let cpu = match job.shown.cpu.unwrap_or(free) {
+        Cpu::Host => None,
+        Cpu::Model(model) => {
+            let missing = missing(model);
+            if !missing.is_empty() {
+                return Err(MachineError::Cpu { model, missing });
+            }
+            Some(model)
+        }
+        Cpu::Any => Some(CpuModel::default()).filter(|model| missing(*model).is_empty()),
+    };
+    let free = if job.pin { Time::Virtual } else { Time::Real };
+    Ok(Machine {
+        cpu,
+        virtual_time: job.shown.time.unwrap_or(free) == Time::Virtual,
+    })
+}
+
+/// What this machine lacks of a model.
+fn missing(model: CpuModel) -> Vec<&'static str> {
+    let flags = cpu_flags();
+    let has = |needed: &str| flags.iter().any(|flag| flag == needed);
+    let needed = cpu::needs(model).iter().copied();
+    needed.filter(|needed| !has(needed)).collect()
+}
+
+/// Records what is shown in the place of the real machine, and why the rest is not.
+pub(super) fn note(job: &Job, machine: Machine, backend: BackendKind, pinning: &mut Pinning) {
+    let only_dbi = || format!("`{backend}` executes the program on this machine as it is");
+    match (machine.cpu, backend) {
+        (Some(_), _) => pinning.pinned(Pin::CpuModel),
+        (None, BackendKind::Dbi) if job.shown.cpu == Some(Cpu::Host) => {
+            pinning.free(Pin::CpuModel, "that of the host was asked for");
+        }
+        (None, BackendKind::Dbi) => {
+            let model = CpuModel::default();
+            let lacks = missing(model).join(", ");
+            pinning.free(Pin::CpuModel, format!("this one is no {model} (without {lacks})"));
+        }
+        (None, _) => pinning.free(Pin::CpuModel, only_dbi()),
+    }
+    match (machine.virtual_time, backend) {
+        (true, _) => pinning.pinned(Pin::Clock),
+        (false, BackendKind::Dbi) => pinning.free(Pin::Clock, "real time was asked for"),
+        (false, _) => pinning.free(Pin::Clock, only_dbi()),
+    }
+}
