@@ -16,6 +16,7 @@
 //! | `signals` | what becomes of a signal |
 //! | `tally` | what the counters add up to |
 //! | `store` | translated code kept from run to run |
+//! | `shown` | what programs are told of the machine in the place of the truth |
 //! | `support` | what is refused, and what is shown instead of what is |
 
 mod clock;
@@ -29,6 +30,7 @@ mod ranges;
 mod setup;
 mod signals;
 mod space;
+mod shown;
 mod state;
 mod store;
 mod support;

@@ -31,6 +31,15 @@ pub const fn needs(model: CpuModel) -> &'static [&'static str] {
     }
 }
 
+/// Features of a model as /proc/cpuinfo lists them: those of every x86-64 processor, and what it needs.
+pub fn linux_flags(model: CpuModel) -> Vec<&'static str> {
+    const EVERY: [&str; 26] = [
+        "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat",
+        "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "syscall", "nx", "lm", "nonstop_tsc",
+    ];
+    EVERY.into_iter().chain(needs(model).iter().copied()).collect()
+}
+
 const V2_FLAGS: &[&str] = &["cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp"];
 const V3_FLAGS: &[&str] = &[
     "cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp", "avx", "avx2", "bmi1",

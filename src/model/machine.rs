@@ -134,6 +134,8 @@ pub struct Machine {
     pub cpu: Option<CpuModel>,
     /// Whether clocks are virtual.
     pub virtual_time: bool,
+    /// Whether the machine has a fixed name, kernel, memory and load, one CPU, and directories in order.
+    pub host: bool,
 }
 
 #[cfg(test)]

@@ -35,6 +35,10 @@ pub enum Pin {
     OneCpu,
     /// What `cpuid` and its like say: a processor that is the same on every machine.
     CpuModel,
+    /// What the machine and its kernel are called, and how much memory and load there is.
+    Host,
+    /// The order in which directories are read.
+    DirectoryOrder,
     /// Clocks: they start at the same moment in every run, and advance with the instructions executed.
     Clock,
     /// Standard input is `/dev/null` or a file, not whatever happened to be open.
@@ -43,7 +47,7 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 15] = [
+    pub const ALL: [Pin; 17] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -57,6 +61,8 @@ impl Pin {
         Pin::CacheThresholds,
         Pin::OneCpu,
         Pin::CpuModel,
+        Pin::Host,
+        Pin::DirectoryOrder,
         Pin::Clock,
         Pin::Stdin,
     ];
@@ -78,6 +84,8 @@ impl fmt::Display for Pin {
             Pin::CacheThresholds => "glibc cache thresholds",
             Pin::OneCpu => "one CPU",
             Pin::CpuModel => "CPU model (cpuid)",
+            Pin::Host => "host (name, kernel, memory)",
+            Pin::DirectoryOrder => "directory order",
             Pin::Clock => "clocks",
             Pin::Stdin => "standard input",
         })

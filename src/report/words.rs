@@ -60,6 +60,8 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::CacheThresholds => "cache sizes",
         Pin::OneCpu => "one CPU",
         Pin::CpuModel => "CPU model",
+        Pin::Host => "host",
+        Pin::DirectoryOrder => "directory order",
         Pin::Clock => "clocks",
         Pin::Stdin => "stdin",
     }

@@ -57,6 +57,7 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
     Ok(Machine {
         cpu,
         virtual_time: job.shown.time.unwrap_or(free) == Time::Virtual,
+        host: job.pin,
     })
 }
 
@@ -82,6 +83,12 @@ pub(super) fn note(job: &Job, machine: Machine, backend: BackendKind, pinning: &
             pinning.free(Pin::CpuModel, format!("this one is no {model} (without {lacks})"));
         }
         (None, _) => pinning.free(Pin::CpuModel, only_dbi()),
+    }
+    for pin in [Pin::Host, Pin::DirectoryOrder] {
+        match machine.host {
+            true => pinning.pinned(pin),
+            false => pinning.free(pin, only_dbi()),
+        }
     }
     match (machine.virtual_time, backend) {
         (true, _) => pinning.pinned(Pin::Clock),

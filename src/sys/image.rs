@@ -145,17 +145,29 @@ impl Auxv<'_> {
     /// Hides the kernel's code (the vDSO) from the program: it makes system calls instead. How many instructions that
     /// code takes depends on the time, and on the kernel's version.
     pub fn hide_vdso(&self) -> io::Result<()> {
-        let is_vdso = |(kind, _)| kind == AT_SYSINFO_EHDR;
-        let Some(number) = auxv_pairs(&self.bytes).position(is_vdso) else {
-            return Ok(());
-        };
-        let entry = auxv_on_stack(self.process)? + 16 * number as u64;
-        let mut there = [0; 8];
-        self.process.read(entry, &mut there)?;
-        if u64::from_ne_bytes(there) != AT_SYSINFO_EHDR {
-            return Err(io::Error::other("the stack is not as the kernel makes it"));
+        self.replace(&[(AT_SYSINFO_EHDR, None)])
+    }
+
+    /// Gives entries other values, or takes them away; those that are not there stay away.
+    pub fn replace(&self, entries: &[(u64, Option<u64>)]) -> io::Result<()> {
+        let start = auxv_on_stack(self.process)?;
+        for (kind, value) in entries {
+            let is_it = |(there, _)| there == *kind;
+            let Some(number) = auxv_pairs(&self.bytes).position(is_it) else {
+                continue;
+            };
+            let entry = start + 16 * number as u64;
+            let mut there = [0; 8];
+            self.process.read(entry, &mut there)?;
+            if u64::from_ne_bytes(there) != *kind {
+                return Err(io::Error::other("the stack is not as the kernel makes it"));
+            }
+            match value {
+                Some(value) => self.process.write(entry + 8, &value.to_ne_bytes())?,
+                None => self.process.write(entry, &AT_IGNORE.to_ne_bytes())?,
+            }
         }
-        Ok(self.process.write(entry, &AT_IGNORE.to_ne_bytes())?)
+        Ok(())
     }
 }
 

@@ -28,7 +28,8 @@ impl Stream {
         z ^ (z >> 31)
     }
 
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
+    /// The next bytes.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 7);
         while bytes.len() < length {
             bytes.extend(self.next().to_le_bytes());

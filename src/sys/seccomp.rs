@@ -54,10 +54,10 @@ const X32: u32 = 0x4000_0000;
 /// arch/x86/include/uapi/asm/prctl.h: ARCH_SET_GS.
 const ARCH_SET_GS: u32 = 0x1001;
 
-/// When a call that waits is reported: when it waits for a time.
+/// When a call is reported.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
-enum Waits {
+enum When {
     Always,
     /// This argument, a number of milliseconds, is above 0.
     Milliseconds(u32),
@@ -67,47 +67,60 @@ enum Waits {
 
 /// System calls that tell the time or wait for it.
 #[cfg(target_arch = "x86_64")]
-const TIME_CALLS: [(libc::c_long, Waits); 23] = [
-    (libc::SYS_clock_gettime, Waits::Always),
-    (libc::SYS_gettimeofday, Waits::Always),
-    (libc::SYS_time, Waits::Always),
-    (libc::SYS_clock_getres, Waits::Always),
-    (libc::SYS_alarm, Waits::Always),
-    (libc::SYS_setitimer, Waits::Always),
-    (libc::SYS_timer_settime, Waits::Always),
-    (libc::SYS_timerfd_settime, Waits::Always),
-    (libc::SYS_nanosleep, Waits::Always),
-    (libc::SYS_clock_nanosleep, Waits::Always),
-    (libc::SYS_poll, Waits::Milliseconds(2)),
-    (libc::SYS_epoll_wait, Waits::Milliseconds(3)),
-    (libc::SYS_epoll_pwait, Waits::Milliseconds(3)),
-    (libc::SYS_epoll_pwait2, Waits::Pointer(3)),
-    (libc::SYS_ppoll, Waits::Pointer(2)),
-    (libc::SYS_select, Waits::Pointer(4)),
-    (libc::SYS_pselect6, Waits::Pointer(4)),
-    (libc::SYS_rt_sigtimedwait, Waits::Pointer(2)),
-    (libc::SYS_semtimedop, Waits::Pointer(3)),
-    (libc::SYS_mq_timedsend, Waits::Pointer(4)),
-    (libc::SYS_mq_timedreceive, Waits::Pointer(4)),
-    (libc::SYS_futex, Waits::Pointer(3)),
-    // Answered with what a process is shown to have used.
-    (libc::SYS_times, Waits::Always),
+const TIME_CALLS: [(libc::c_long, When); 24] = [
+    (libc::SYS_clock_gettime, When::Always),
+    (libc::SYS_gettimeofday, When::Always),
+    (libc::SYS_time, When::Always),
+    (libc::SYS_clock_getres, When::Always),
+    (libc::SYS_alarm, When::Always),
+    (libc::SYS_setitimer, When::Always),
+    (libc::SYS_timer_settime, When::Always),
+    (libc::SYS_timerfd_settime, When::Always),
+    (libc::SYS_nanosleep, When::Always),
+    (libc::SYS_clock_nanosleep, When::Always),
+    (libc::SYS_poll, When::Milliseconds(2)),
+    (libc::SYS_epoll_wait, When::Milliseconds(3)),
+    (libc::SYS_epoll_pwait, When::Milliseconds(3)),
+    (libc::SYS_epoll_pwait2, When::Pointer(3)),
+    (libc::SYS_ppoll, When::Pointer(2)),
+    (libc::SYS_select, When::Pointer(4)),
+    (libc::SYS_pselect6, When::Pointer(4)),
+    (libc::SYS_rt_sigtimedwait, When::Pointer(2)),
+    (libc::SYS_semtimedop, When::Pointer(3)),
+    (libc::SYS_mq_timedsend, When::Pointer(4)),
+    (libc::SYS_mq_timedreceive, When::Pointer(4)),
+    (libc::SYS_futex, When::Pointer(3)),
+    (libc::SYS_times, When::Always),
+    (libc::SYS_getrusage, When::Always),
+];
+
+/// System calls that tell of the machine, and of what happens on it.
+#[cfg(target_arch = "x86_64")]
+const HOST_CALLS: [(libc::c_long, When); 8] = [
+    (libc::SYS_uname, When::Always),
+    (libc::SYS_sysinfo, When::Always),
+    (libc::SYS_getcpu, When::Always),
+    (libc::SYS_sched_getaffinity, When::Always),
+    (libc::SYS_sched_setaffinity, When::Always),
+    (libc::SYS_getdents64, When::Always),
+    (libc::SYS_wait4, When::Pointer(3)),
+    (libc::SYS_waitid, When::Pointer(4)),
 ];
 
 #[cfg(target_arch = "x86_64")]
-fn time_rules() -> Vec<Rule> {
-    let rules = TIME_CALLS.into_iter().flat_map(|(number, waits)| {
-        let number = number as u32;
+fn rules_for(calls: &[(libc::c_long, When)]) -> Vec<Rule> {
+    let rules = calls.iter().flat_map(|(number, waits)| {
+        let number = *number as u32;
         let this = Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(3));
-        match waits {
-            Waits::Always => vec![Rule::Jump(libc::BPF_JEQ, number, To::Report, To::Next)],
-            Waits::Milliseconds(index) => vec![
+        match *waits {
+            When::Always => vec![Rule::Jump(libc::BPF_JEQ, number, To::Report, To::Next)],
+            When::Milliseconds(index) => vec![
                 this,
                 Rule::Load(argument(index)),
                 Rule::Jump(libc::BPF_JSET, 1 << 31, To::Pass, To::Next),
                 Rule::Jump(libc::BPF_JEQ, 0, To::Pass, To::Report),
             ],
-            Waits::Pointer(index) => vec![
+            When::Pointer(index) => vec![
                 Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(4)),
                 Rule::Load(argument(index)),
                 Rule::Jump(libc::BPF_JEQ, 0, To::Next, To::Report),
@@ -180,7 +193,10 @@ impl EngineCalls {
             }
         }
         if self.machine.virtual_time {
-            rules.extend(time_rules());
+            rules.extend(rules_for(&TIME_CALLS));
+        }
+        if self.machine.host {
+            rules.extend(rules_for(&HOST_CALLS));
         }
         rules
     }

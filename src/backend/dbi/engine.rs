@@ -1,23 +1,25 @@
 //! The tracer's half of the engine: answers a tree that runs translated code.
 //!
 //! Here are exits, signals, births and ends; `asks` has what programs ask the machine for, `calls` the system calls, `requests` the marks of regions, `counts` what a
-//! process has executed.
+//! process has executed, `host` what it is told of the machine.
 
 mod asks;
 mod calls;
 mod counts;
+mod host;
 mod requests;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use nix::libc::{self, user_regs_struct};
 
 use self::asks::Waiting;
+use self::host::Told;
 use self::requests::Between;
 use super::clock::Clock;
 use super::code::Change;
@@ -25,6 +27,7 @@ use super::log::Log;
 use super::memory::Pool;
 use super::ranges::Range;
 use super::setup;
+use super::shown;
 use super::signals::{self, Disposition};
 use super::space::{Area, How, Space};
 use super::state::{self, Partial};
@@ -92,6 +95,8 @@ enum Expected {
     Open { second: bool, path: u64 },
     /// The return of a call that waits for a time.
     Wait(Waiting),
+    /// The return of a call that tells what is not so for the program.
+    Told(Told),
 }
 
 /// A thread of the tree.
@@ -102,7 +107,7 @@ struct Thread {
     at: u64,
     expected: Expected,
     /// A file of ours that it is about to open.
-    lent: Option<fs::File>,
+    lent: Option<OwnedFd>,
 }
 
 /// A process of the tree.
@@ -544,6 +549,7 @@ impl Engine {
         self.threads.insert(pid, new_thread(pid, 0));
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
+        self.show_processor(stopped)?;
         self.log.note(pid, || {
             let space = self
                 .processes
@@ -556,6 +562,14 @@ impl Engine {
             )
         });
         self.redirect(pid, stopped, registers)
+    }
+
+    /// What the kernel hands to a program of the processor.
+    fn show_processor(&self, stopped: &Stopped) -> io::Result<()> {
+        match self.machine.cpu {
+            Some(_) => image::Auxv::of(stopped)?.replace(&shown::AUXV),
+            None => Ok(()),
+        }
     }
 
     /// Gives a thread an area: one that is free, or a new one.
@@ -707,6 +721,7 @@ impl Watcher for Engine {
                 Ok(stopped.set_registers(registers)?)
             }
             Expected::Wait(waiting) => self.waited(process, stopped, waiting),
+            Expected::Told(told) => self.told(stopped, told),
             Expected::Nothing | Expected::Handler => Ok(()),
         }
     }

@@ -84,12 +84,35 @@ pub fn shows_maps(path: &[u8], process: Pid, thread: Pid) -> Option<Pid> {
     }
 }
 
-/// A file of these contents, and the NUL-terminated path by which another process can open it while it is ours.
-pub fn lend(text: &str) -> io::Result<(fs::File, Vec<u8>)> {
+/// A file of ours that another process can open while it is there.
+pub struct Lent {
+    /// The file.
+    pub file: OwnedFd,
+    /// The NUL-terminated path.
+    pub path: Vec<u8>,
+}
+
+impl Lent {
+    fn new(file: OwnedFd) -> Lent {
+        let path = format!("/proc/{}/fd/{}\0", std::process::id(), file.as_raw_fd());
+        Lent {
+            file,
+            path: path.into_bytes(),
+        }
+    }
+}
+
+/// A file of these contents.
+pub fn lend(text: &str) -> io::Result<Lent> {
     let name = CString::from(c"maps");
     let file: OwnedFd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC)?;
     let mut file = fs::File::from(file);
     file.write_all(text.as_bytes())?;
-    let path = format!("/proc/{}/fd/{}\0", std::process::id(), file.as_raw_fd());
-    Ok((file, path.into_bytes()))
+    Ok(Lent::new(file.into()))
+}
+
+/// The same for what is written to a stream.
+pub fn lend_stream() -> io::Result<(Lent, io::PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((Lent::new(reader.into()), writer))
 }

@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// Adds what a process has executed to its clock; what it shows then.
-    fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
+    pub(super) fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
         let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
         let counters = read_counters(pid, process);
         let executed = counters.and_then(|counters| {

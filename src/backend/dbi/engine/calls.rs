@@ -70,6 +70,16 @@ impl Engine {
             libc::SYS_seccomp | libc::SYS_prctl => return Ok(self.own_filter()),
             _ => {}
         }
+        if self.machine.host
+            && let Some(call) = self.host_call(process, stopped, &registers)?
+        {
+            return Ok(call);
+        }
+        if self.machine.virtual_time
+            && let Some(call) = self.usage_call(process, stopped, &registers)?
+        {
+            return Ok(call);
+        }
         if self.machine.virtual_time
             && let Some(call) = self.time_call(process, stopped, &registers)?
         {
@@ -113,18 +123,13 @@ impl Engine {
         let Ok(name) = stopped.read_c_string(path, 64) else {
             return Ok(Call::Make);
         };
-        let Some(of) = support::shows_maps(&name, process, stopped.tid()) else {
+        let Some(support::Lent {
+            file,
+            path: path_of_file,
+        }) = self.in_its_place(process, stopped.tid(), &name)?
+        else {
             return Ok(Call::Make);
         };
-        let Ok(shown) = self.space(of) else {
-            return Ok(Call::Make);
-        };
-        let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
-        let text = {
-            let shown = shown.borrow();
-            maps::disguise(&real, &shown.ranges, &shown.hidden())
-        };
-        let (file, path_of_file) = support::lend(&text)?;
         let area = self.thread(stopped.tid())?.area;
         let own = Rc::clone(&self.space(process)?.borrow().areas[area]);
         own.slots().write(slot::OTHER_PATH.into(), &path_of_file);
@@ -140,6 +145,28 @@ impl Engine {
         thread.expected = Expected::Open { second, path };
         thread.lent = Some(file);
         Ok(Call::ReportReturn)
+    }
+
+    /// A file in the place of one that would show what we did to the program, or the machine as it is.
+    fn in_its_place(
+        &mut self,
+        process: Pid,
+        thread: Pid,
+        path: &[u8],
+    ) -> io::Result<Option<support::Lent>> {
+        if let Some(of) = support::shows_maps(path, process, thread) {
+            let Ok(shown) = self.space(of) else {
+                return Ok(None);
+            };
+            let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
+            let shown = shown.borrow();
+            let text = maps::disguise(&real, &shown.ranges, &shown.hidden());
+            return support::lend(&text).map(Some);
+        }
+        match std::str::from_utf8(path) {
+            Ok(path) if self.machine.host => self.shown_file(process, path),
+            _ => Ok(None),
+        }
     }
 
     /// A system call that changes code has returned.
