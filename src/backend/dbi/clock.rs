@@ -12,7 +12,7 @@ use crate::dbi::layout::{EPOCH_NS, UP_NS};
 const EXACT_READINGS: u32 = 64;
 
 /// Readings between two corrections double after so many corrections, up to the most.
-const DOUBLES_AFTER: u32 = 16;
+const DOUBLES_AFTER: u32 = 8;
 const MOST_READINGS: u64 = 4096;
 
 /// A timer of the process that runs in real time.

@@ -32,19 +32,22 @@ pub(super) enum TimeCall {
 }
 
 impl TimeCall {
-    /// The call that the `syscall` at the end of `before` probably makes: `mov eax, number` is among the last
-    /// instructions. Whether it is so is seen when it is made.
+    /// The call that the `syscall` at the end of a unit may make: that of a `mov eax, number` among the last instructions,
+    /// if there is one. Whether it is so is seen when it is made.
     fn guess(plan: &Plan) -> Option<TimeCall> {
         let before = plan.insts.iter().rev().skip(1).take(LOOKED_BACK);
-        before.map(|planned| plan.bytes_of(planned)).find_map(|bytes| {
+        let number = before.map(|planned| plan.bytes_of(planned)).find_map(|bytes| {
             let [0xb8, number @ ..] = bytes else {
                 return None;
             };
-            let number = u32::from_le_bytes(number.try_into().ok()?);
-            [TimeCall::ClockGettime, TimeCall::Gettimeofday, TimeCall::Time]
-                .into_iter()
-                .find(|call| *call as u32 == number)
-        })
+            Some(u32::from_le_bytes(number.try_into().ok()?))
+        });
+        let Some(number) = number else {
+            return Some(TimeCall::ClockGettime);
+        };
+        [TimeCall::ClockGettime, TimeCall::Gettimeofday, TimeCall::Time]
+            .into_iter()
+            .find(|call| *call as u32 == number)
     }
 }
 

@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::super::clock::{Which, shown, since_beginning};
 use super::super::space::Area;
-use super::super::tally::{Stretch, add_up};
+use super::super::tally::total;
 use super::super::waits::{Argument, MOMENT, Until, Wait, nanoseconds, to_come};
 use super::counts::read_counters;
 use super::{Engine, Expected, unknown};
@@ -94,24 +94,16 @@ impl Engine {
     /// Adds what a process has executed to its clock; what it shows then.
     pub(super) fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
         let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
-        let counters = read_counters(pid, process);
-        let executed = counters.and_then(|counters| {
-            let space = process.space.borrow();
-            let translations = space.translations.borrow();
-            let stretch = Stretch {
-                counters: &counters,
-                partial: &process.partial,
-                carried: &[],
-                torn: true,
-            };
-            let sums = add_up(&translations.cache, &space.ranges, &stretch, false, None)?;
-            Ok(sums.instructions + process.more)
-        });
-        let executed = match executed {
-            Ok(executed) => executed,
+        let counters = match read_counters(pid, process) {
+            Ok(counters) => counters,
             Err(overflow) => return self.fail(overflow),
         };
-        let area = Rc::clone(process.clock_area.as_ref().ok_or_else(unknown)?);
+        let executed = {
+            let space = process.space.borrow();
+            let cache = &space.translations.borrow().cache;
+            total(cache, &counters, &process.partial).saturating_add(process.more)
+        };
+        let area = process.clock_area.as_ref().ok_or_else(unknown)?;
         let slots = area.slots();
         let reading = process
             .clock
@@ -123,16 +115,32 @@ impl Engine {
 
     /// The time, read as translated code does.
     fn read_clock(&mut self, process: Pid) -> io::Result<u64> {
-        let now = self.correct_clock(process)?;
-        self.store_now(process, now + 1)?;
+        let area = self.clock_area(process)?;
+        let word = |at: u32| area.slots().load_u64(at.into());
+        let now = match word(slot::NOW) {
+            now if now < word(slot::LIMIT) => now,
+            _ => self.correct_clock(process)?,
+        };
+        area.slots().store_u64(slot::NOW.into(), now + 1);
         Ok(now)
     }
 
-    fn store_now(&self, process: Pid, now: u64) -> io::Result<()> {
-        let process = self.processes.get(&process).ok_or_else(unknown)?;
-        let area = process.clock_area.as_ref().ok_or_else(unknown)?;
-        area.slots().store_u64(slot::NOW.into(), now);
+    /// A process has slept for so long.
+    fn slept(&mut self, process: Pid, ns: u64) -> io::Result<()> {
+        let area = self.clock_area(process)?;
+        let sleeper = self.processes.get_mut(&process).ok_or_else(unknown)?;
+        sleeper.clock.sleep(ns);
+        for at in [slot::LIMIT, slot::NOW] {
+            let word = area.slots().load_u64(at.into());
+            area.slots().store_u64(at.into(), word.saturating_add(ns));
+        }
         Ok(())
+    }
+
+    fn clock_area(&self, process: Pid) -> io::Result<Rc<Area>> {
+        let process = self.processes.get(&process);
+        let area = process.and_then(|process| process.clock_area.as_ref());
+        area.map(Rc::clone).ok_or_else(unknown)
     }
 
     /// What the clock of a process shows, as it is; 0 before there is one.
@@ -237,7 +245,7 @@ impl Engine {
             }
             Until::Moment { address, clock, .. } => {
                 let moment = words(stopped, address).and_then(|words| nanoseconds(words, 1));
-                let now = self.correct_clock(process)?;
+                let now = self.time_of(process);
                 moment.and_then(|moment| to_come(clock, moment, now))
             }
         };
@@ -283,9 +291,7 @@ impl Engine {
             stopped.set_registers(registers)?;
         }
         if result == waiting.wait.passed {
-            let sleeper = self.processes.get_mut(&process).ok_or_else(unknown)?;
-            sleeper.clock.sleep(waiting.ns);
-            self.correct_clock(process)?;
+            self.slept(process, waiting.ns)?;
         } else if waiting.wait.tells_rest && result > 0 {
             tell_rest(stopped, waiting)?;
         }
@@ -333,7 +339,7 @@ impl Engine {
         stopped: &Stopped,
         registers: &user_regs_struct,
     ) -> io::Result<Call> {
-        let now = self.correct_clock(process)?;
+        let now = self.time_of(process);
         let file = registers.orig_rax as libc::c_long == libc::SYS_timerfd_settime;
         let read = |at| words(stopped, registers.rdx.wrapping_add(at)).and_then(|w| nanoseconds(w, 1));
         let (Some(every), Some(value)) = (read(0), read(16)) else {
