@@ -34,21 +34,88 @@ pub const fn needs(model: CpuModel) -> &'static [&'static str] {
 /// Features of a model as /proc/cpuinfo lists them: those of every x86-64 processor, and what it needs.
 pub fn linux_flags(model: CpuModel) -> Vec<&'static str> {
     const EVERY: [&str; 26] = [
-        "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat",
-        "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "syscall", "nx", "lm", "nonstop_tsc",
+        "fpu",
+        "vme",
+        "de",
+        "pse",
+        "tsc",
+        "msr",
+        "pae",
+        "mce",
+        "cx8",
+        "apic",
+        "sep",
+        "mtrr",
+        "pge",
+        "mca",
+        "cmov",
+        "pat",
+        "pse36",
+        "clflush",
+        "mmx",
+        "fxsr",
+        "sse",
+        "sse2",
+        "syscall",
+        "nx",
+        "lm",
+        "nonstop_tsc",
     ];
-    EVERY.into_iter().chain(needs(model).iter().copied()).collect()
+    EVERY
+        .into_iter()
+        .chain(needs(model).iter().copied())
+        .collect()
 }
 
-const V2_FLAGS: &[&str] = &["cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp"];
+const V2_FLAGS: &[&str] = &[
+    "cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp",
+];
 const V3_FLAGS: &[&str] = &[
-    "cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp", "avx", "avx2", "bmi1",
-    "bmi2", "f16c", "fma", "abm", "movbe", "xsave", "aes", "pclmulqdq",
+    "cx16",
+    "lahf_lm",
+    "popcnt",
+    "pni",
+    "ssse3",
+    "sse4_1",
+    "sse4_2",
+    "rdtscp",
+    "avx",
+    "avx2",
+    "bmi1",
+    "bmi2",
+    "f16c",
+    "fma",
+    "abm",
+    "movbe",
+    "xsave",
+    "aes",
+    "pclmulqdq",
 ];
 const V4_FLAGS: &[&str] = &[
-    "cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp", "avx", "avx2", "bmi1",
-    "bmi2", "f16c", "fma", "abm", "movbe", "xsave", "aes", "pclmulqdq", "avx512f", "avx512dq",
-    "avx512cd", "avx512bw", "avx512vl",
+    "cx16",
+    "lahf_lm",
+    "popcnt",
+    "pni",
+    "ssse3",
+    "sse4_1",
+    "sse4_2",
+    "rdtscp",
+    "avx",
+    "avx2",
+    "bmi1",
+    "bmi2",
+    "f16c",
+    "fma",
+    "abm",
+    "movbe",
+    "xsave",
+    "aes",
+    "pclmulqdq",
+    "avx512f",
+    "avx512dq",
+    "avx512cd",
+    "avx512bw",
+    "avx512vl",
 ];
 
 /// Bits of leaf 1, edx: FPU to SSE2, what every x86-64 processor has. The kernel hands them on as `AT_HWCAP`.
@@ -84,7 +151,8 @@ mod ebx7 {
     pub const AVX512VL: u32 = 1 << 31;
 }
 
-const V2_ECX1: u32 = ecx1::SSE3 | ecx1::SSSE3 | ecx1::CX16 | ecx1::SSE4_1 | ecx1::SSE4_2 | ecx1::POPCNT;
+const V2_ECX1: u32 =
+    ecx1::SSE3 | ecx1::SSSE3 | ecx1::CX16 | ecx1::SSE4_1 | ecx1::SSE4_2 | ecx1::POPCNT;
 const V3_ECX1: u32 = V2_ECX1
     | ecx1::PCLMULQDQ
     | ecx1::FMA
@@ -95,12 +163,8 @@ const V3_ECX1: u32 = V2_ECX1
     | ecx1::AVX
     | ecx1::F16C;
 const V3_EBX7: u32 = ebx7::BMI1 | ebx7::AVX2 | ebx7::BMI2;
-const V4_EBX7: u32 = V3_EBX7
-    | ebx7::AVX512F
-    | ebx7::AVX512DQ
-    | ebx7::AVX512CD
-    | ebx7::AVX512BW
-    | ebx7::AVX512VL;
+const V4_EBX7: u32 =
+    V3_EBX7 | ebx7::AVX512F | ebx7::AVX512DQ | ebx7::AVX512CD | ebx7::AVX512BW | ebx7::AVX512VL;
 
 /// `lahf`; and `lzcnt`, which came with v3: leaf 80000001, ecx.
 const LAHF: u32 = 1;
@@ -131,7 +195,11 @@ pub const fn xcr0(model: CpuModel) -> u32 {
 pub fn family_model_stepping(model: CpuModel) -> (u32, u32, u32) {
     let signature = signature(model);
     let extended = signature >> 16 & 0xf;
-    (signature >> 8 & 0xf, extended << 4 | signature >> 4 & 0xf, signature & 0xf)
+    (
+        signature >> 8 & 0xf,
+        extended << 4 | signature >> 4 & 0xf,
+        signature & 0xf,
+    )
 }
 
 /// Size of a core's first cache for data, of its second and of the third, in KiB.
@@ -154,7 +222,13 @@ const fn cache(kind: u32, level: u32, kib: u32, ways: u32, inclusive: u32) -> An
 /// Everything that `cpuid` says of a model.
 pub fn leaves(model: CpuModel) -> Vec<Leaf> {
     let mut all = Vec::new();
-    let mut say = |leaf, subleaf, answer| all.push(Leaf { leaf, subleaf, answer });
+    let mut say = |leaf, subleaf, answer| {
+        all.push(Leaf {
+            leaf,
+            subleaf,
+            answer,
+        })
+    };
     let text = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
     let avx = model >= CpuModel::V3;
     let highest = if avx { 0xd } else { 0xb };
@@ -172,7 +246,11 @@ pub fn leaves(model: CpuModel) -> Vec<Leaf> {
     say(4, Some(2), cache(3, 2, second, 8, 0));
     say(4, Some(3), cache(3, 3, third, 16, 1));
     if avx {
-        let features = if model == CpuModel::V4 { V4_EBX7 } else { V3_EBX7 };
+        let features = if model == CpuModel::V4 {
+            V4_EBX7
+        } else {
+            V3_EBX7
+        };
         say(7, Some(0), [0, features, 0, 0]);
     }
     // One thread of one core.
@@ -192,7 +270,11 @@ pub fn leaves(model: CpuModel) -> Vec<Leaf> {
         say(leaf, None, [word(0), word(4), word(8), word(12)]);
     }
     // Its second cache, of 8 ways.
-    say(0x8000_0006, None, [0, 0, second << 16 | 6 << 12 | LINE_BYTES, 0]);
+    say(
+        0x8000_0006,
+        None,
+        [0, 0, second << 16 | 6 << 12 | LINE_BYTES, 0],
+    );
     // The time-stamp counter does not change its pace.
     say(0x8000_0007, None, [0, 0, 0, 1 << 8]);
     // Bits of physical and of linear addresses.
@@ -230,7 +312,10 @@ mod tests {
 
     fn answer(model: CpuModel, leaf: u32, subleaf: u32) -> Answer {
         let here = |one: &&Leaf| one.leaf == leaf && one.subleaf.is_none_or(|sub| sub == subleaf);
-        leaves(model).iter().find(here).map_or([0; 4], |one| one.answer)
+        leaves(model)
+            .iter()
+            .find(here)
+            .map_or([0; 4], |one| one.answer)
     }
 
     #[test]
@@ -240,8 +325,10 @@ mod tests {
             assert!(all.is_sorted_by_key(|one| (one.leaf, one.subleaf)));
             let highest = answer(model, 0, 0)[0];
             let extended = answer(model, 0x8000_0000, 0)[0];
-            assert!(all.iter().all(|one| one.leaf <= highest
-                || (0x8000_0000..=extended).contains(&one.leaf)));
+            assert!(
+                all.iter()
+                    .all(|one| one.leaf <= highest || (0x8000_0000..=extended).contains(&one.leaf))
+            );
         }
     }
 
@@ -261,7 +348,11 @@ mod tests {
                 let [less, more] = [pair[0], pair[1]].map(|model| answer(model, leaf, 0)[register]);
                 assert_eq!(less & more, less, "leaf {leaf:#x} of {}", pair[1]);
             }
-            assert!(needs(pair[0]).iter().all(|flag| needs(pair[1]).contains(flag)));
+            assert!(
+                needs(pair[0])
+                    .iter()
+                    .all(|flag| needs(pair[1]).contains(flag))
+            );
         }
     }
 

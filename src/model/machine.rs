@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A processor that programs are shown, named after the level of the x86-64 psABI whose instructions it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum CpuModel {
     /// SSE4.2.
     #[serde(rename = "x86-64-v2")]
@@ -149,6 +151,9 @@ mod tests {
         }
         assert_eq!("host".parse(), Ok(Cpu::Host));
         let error = "haswell".parse::<Cpu>().unwrap_err().to_string();
-        assert!(error.contains("`haswell`") && error.contains("x86-64-v3"), "{error}");
+        assert!(
+            error.contains("`haswell`") && error.contains("x86-64-v3"),
+            "{error}"
+        );
     }
 }

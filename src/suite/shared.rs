@@ -24,7 +24,11 @@ pub(super) fn timeout(r: &mut Reader<'_>, value: &Value<'_>) -> Option<Duration>
 }
 
 /// What `cpu` and `time` of a table ask for; what it leaves out is as in `otherwise`.
-pub(super) fn shown<'t>(r: &mut Reader<'t>, fields: &BTreeMap<&str, &Value<'t>>, otherwise: Shown) -> Shown {
+pub(super) fn shown<'t>(
+    r: &mut Reader<'t>,
+    fields: &BTreeMap<&str, &Value<'t>>,
+    otherwise: Shown,
+) -> Shown {
     Shown {
         cpu: named(r, fields, "cpu", "a name, such as `\"x86-64-v3\"`").or(otherwise.cpu),
         time: named(r, fields, "time", "`\"virtual\"` or `\"real\"`").or(otherwise.time),

@@ -19,7 +19,8 @@ use super::output::{Output, Sinks, Written};
 use super::scratch::{Scratch, ScratchError};
 use crate::backend::{BackendError, Detail};
 use crate::model::{
-    BackendKind, Fingerprint, Machine, Measurement, Metric, Outcome, Pin, Pinning, Repeats, Run, Shown,
+    BackendKind, Fingerprint, Machine, Measurement, Metric, Outcome, Pin, Pinning, Repeats, Run,
+    Shown,
 };
 use crate::sys::spawn::Launch;
 
@@ -129,8 +130,7 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
             cancel::check_death(signal)?;
         }
     }
-    let fingerprint =
-        fingerprint::take(
+    let fingerprint = fingerprint::take(
         job,
         machine,
         &resolved.program,

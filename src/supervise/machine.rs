@@ -6,6 +6,9 @@ use crate::dbi::cpu;
 use crate::model::{BackendKind, Cpu, CpuModel, Machine, Pin, Pinning, Time};
 use crate::sys::machine::cpu_flags;
 
+/// Why a pin of the machine does not hold.
+const HOST_ASKED: &str = "the real machine was asked for";
+
 /// The machine that was asked for cannot be shown here.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
@@ -57,7 +60,8 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
     Ok(Machine {
         cpu,
         virtual_time: job.shown.time.unwrap_or(free) == Time::Virtual,
-        host: job.pin,
+        // Whoever wants the real processor wants the machine around it.
+        host: job.pin && job.shown.cpu != Some(Cpu::Host),
     })
 }
 
@@ -75,19 +79,23 @@ pub(super) fn note(job: &Job, machine: Machine, backend: BackendKind, pinning: &
     match (machine.cpu, backend) {
         (Some(_), _) => pinning.pinned(Pin::CpuModel),
         (None, BackendKind::Dbi) if job.shown.cpu == Some(Cpu::Host) => {
-            pinning.free(Pin::CpuModel, "that of the host was asked for");
+            pinning.free(Pin::CpuModel, HOST_ASKED);
         }
         (None, BackendKind::Dbi) => {
             let model = CpuModel::default();
             let lacks = missing(model).join(", ");
-            pinning.free(Pin::CpuModel, format!("this one is no {model} (without {lacks})"));
+            pinning.free(
+                Pin::CpuModel,
+                format!("this one is no {model} (without {lacks})"),
+            );
         }
         (None, _) => pinning.free(Pin::CpuModel, only_dbi()),
     }
     for pin in [Pin::Host, Pin::DirectoryOrder] {
-        match machine.host {
-            true => pinning.pinned(pin),
-            false => pinning.free(pin, only_dbi()),
+        match (machine.host, backend) {
+            (true, _) => pinning.pinned(pin),
+            (false, BackendKind::Dbi) => pinning.free(pin, HOST_ASKED),
+            (false, _) => pinning.free(pin, only_dbi()),
         }
     }
     match (machine.virtual_time, backend) {

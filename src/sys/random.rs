@@ -20,7 +20,7 @@ pub struct Stream(pub u64);
 
 impl Stream {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,7 +32,7 @@ impl Stream {
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 7);
         while bytes.len() < length {
-            bytes.extend(self.next().to_le_bytes());
+            bytes.extend(self.draw().to_le_bytes());
         }
         bytes.truncate(length);
         bytes
@@ -63,7 +63,7 @@ impl Random {
 
     /// A process is born: its stream starts from a number of its parent's. To be called while the parent holds still.
     pub(super) fn birth(&mut self, parent: Pid, child: Pid) {
-        let start = self.stream(parent).next();
+        let start = self.stream(parent).draw();
         self.streams.insert(child, Stream(start));
     }
 
@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn the_stream_is_splitmix64() {
         let mut stream = Stream(1_234_567);
-        assert_eq!(stream.next(), 6_457_827_717_110_365_317);
-        assert_eq!(stream.next(), 3_203_168_211_198_807_973);
+        assert_eq!(stream.draw(), 6_457_827_717_110_365_317);
+        assert_eq!(stream.draw(), 3_203_168_211_198_807_973);
     }
 
     #[test]

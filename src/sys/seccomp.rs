@@ -360,7 +360,16 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn an_engine_is_told_of_code_that_changes_and_of_what_shows_its_traces() {
-        let filter = Filter::new(None, true, true, Some(EngineCalls { magic: 9999, machine: Machine::default() })).unwrap();
+        let filter = Filter::new(
+            None,
+            true,
+            true,
+            Some(EngineCalls {
+                magic: 9999,
+                machine: Machine::default(),
+            }),
+        )
+        .unwrap();
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
         let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;

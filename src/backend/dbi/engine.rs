@@ -532,7 +532,13 @@ impl Engine {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
-        let space = setup::install(stopped, &self.pool, self.store.as_ref(), self.want.regions, self.machine)?;
+        let space = setup::install(
+            stopped,
+            &self.pool,
+            self.store.as_ref(),
+            self.want.regions,
+            self.machine,
+        )?;
         if self.magic != MAGIC_CALL {
             let translations = space.translations.borrow();
             translations
@@ -674,7 +680,7 @@ impl Watcher for Engine {
         let mut process = Process::new(space, row, marks);
         process.clock = Clock::beginning_at(now);
         if let Some(parent) = self.processes.get_mut(&birth.parent) {
-            process.random = Stream(parent.random.next());
+            process.random = Stream(parent.random.draw());
         }
         self.processes.insert(pid, process);
         self.give_area(pid, own, now, child)

@@ -117,7 +117,22 @@ pub fn utsname() -> Vec<u8> {
 pub fn sysinfo(now: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(112);
     let (memory, free) = (MEMORY_KIB << 10, FREE_KIB << 10);
-    for word in [(UP_NS + now) / NS_PER_SECOND, 0, 0, 0, memory, free, 0, 0, 0, 0, 1, 0, 0, 1] {
+    for word in [
+        (UP_NS + now) / NS_PER_SECOND,
+        0,
+        0,
+        0,
+        memory,
+        free,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        1,
+    ] {
         bytes.extend_from_slice(&word.to_ne_bytes());
     }
     bytes
@@ -189,8 +204,18 @@ mod tests {
 
     #[test]
     fn a_directory_is_in_order_of_names_and_goes_on_where_it_did() {
-        let given = [entry("zebra", 5), entry("a-much-longer-name", 9), entry("b", 12)].concat();
-        let expected = [entry("a-much-longer-name", 5), entry("b", 9), entry("zebra", 12)].concat();
+        let given = [
+            entry("zebra", 5),
+            entry("a-much-longer-name", 9),
+            entry("b", 12),
+        ]
+        .concat();
+        let expected = [
+            entry("a-much-longer-name", 5),
+            entry("b", 9),
+            entry("zebra", 12),
+        ]
+        .concat();
         assert_eq!(sorted_directory(&given), Some(expected));
         assert_eq!(sorted_directory(&given[..30]), None);
         assert_eq!(sorted_directory(&[]), Some(Vec::new()));

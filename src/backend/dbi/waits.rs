@@ -93,9 +93,8 @@ impl Wait {
             let value = value as i32;
             (value > 0).then(|| wait(Until::Milliseconds(value), 0))
         };
-        let timespec = |address: u64, passed| {
-            (address != 0).then(|| wait(Until::Timespec(address), passed))
-        };
+        let timespec =
+            |address: u64, passed| (address != 0).then(|| wait(Until::Timespec(address), passed));
         let rest = |wait: Wait| Wait {
             tells_rest: true,
             ..wait
@@ -129,7 +128,11 @@ impl Wait {
                 futex::LOCK_PI => moment(libc::CLOCK_REALTIME, Argument::Fourth, libc::ETIMEDOUT),
                 futex::WAIT_BITSET | futex::WAIT_REQUEUE_PI | futex::LOCK_PI2 => {
                     let of_day = r.rsi & futex::CLOCK_REALTIME != 0;
-                    let clock = if of_day { libc::CLOCK_REALTIME } else { libc::CLOCK_MONOTONIC };
+                    let clock = if of_day {
+                        libc::CLOCK_REALTIME
+                    } else {
+                        libc::CLOCK_MONOTONIC
+                    };
                     moment(clock, Argument::Fourth, libc::ETIMEDOUT)
                 }
                 _ => None,
@@ -208,7 +211,14 @@ mod tests {
         let wait = Wait::of(libc::SYS_futex, &r).unwrap();
         let argument = Argument::Fourth;
         let (address, clock) = (0x1000, libc::CLOCK_REALTIME);
-        assert_eq!(wait.until, Until::Moment { address, clock, argument });
+        assert_eq!(
+            wait.until,
+            Until::Moment {
+                address,
+                clock,
+                argument
+            }
+        );
         assert_eq!(wait.passed, -110);
     }
 

@@ -79,7 +79,10 @@ impl From<&Exit> for StoredExit {
             patch: exit.patch,
             counter: exit.counter.map_or(0, NonZeroU32::get),
             done: exit.done,
-            kind: KINDS.iter().position(|kind| *kind == exit.kind).unwrap_or(0) as u8,
+            kind: KINDS
+                .iter()
+                .position(|kind| *kind == exit.kind)
+                .unwrap_or(0) as u8,
             born_linked: exit.born_linked.into(),
         }
     }

@@ -216,7 +216,6 @@ fn knows_the_instructions_of_newer_processors() {
     for bytes in [
         &[0xf3, 0x0f, 0x1e, 0xfa][..],                     // endbr64
         &[0xf3, 0x48, 0x0f, 0x1e, 0xc8],                   // rdsspq rax
-        &[0xf3, 0x0f, 0xc7, 0xf8],                         // rdpid rax
         &[0x0f, 0x01, 0xca],                               // clac
         &[0xf3, 0x0f, 0x09],                               // wbnoinvd
         &[0x66, 0x0f, 0x1b, 0x00],                         // bndmov, on kernels of today a nop
@@ -229,6 +228,30 @@ fn knows_the_instructions_of_newer_processors() {
     ] {
         assert_eq!(kind(bytes), Kind::Plain, "{bytes:02x?}");
     }
+}
+
+#[test]
+fn knows_what_asks_the_machine() {
+    for (bytes, question) in [
+        (&[0x0f, 0xa2][..], Question::Cpuid),
+        (&[0x0f, 0x01, 0xd0], Question::Xgetbv),
+        (&[0x0f, 0x31], Question::Rdtsc),
+        (&[0x0f, 0x01, 0xf9], Question::Rdtscp),
+        (
+            &[0xf3, 0x41, 0x0f, 0xc7, 0xf9],
+            Question::Rdpid { register: 9 },
+        ),
+        (&[0x48, 0x0f, 0xc7, 0xf0], Question::Random),
+        (&[0x0f, 0xc7, 0xfb], Question::Random),
+    ] {
+        assert_eq!(kind(bytes), Kind::Asks(question), "{bytes:02x?}");
+    }
+    assert_eq!(kind(&[0x0f, 0xc7, 0x08]), Kind::Plain, "cmpxchg8b");
+    let operand = random_operand(&[0x66, 0x41, 0x0f, 0xc7, 0xf4]).unwrap();
+    assert_eq!(
+        (operand.register, operand.bytes, operand.length),
+        (12, 2, 5)
+    );
 }
 
 #[test]

@@ -36,18 +36,24 @@ impl TimeCall {
     /// if there is one. Whether it is so is seen when it is made.
     fn guess(plan: &Plan) -> Option<TimeCall> {
         let before = plan.insts.iter().rev().skip(1).take(LOOKED_BACK);
-        let number = before.map(|planned| plan.bytes_of(planned)).find_map(|bytes| {
-            let [0xb8, number @ ..] = bytes else {
-                return None;
-            };
-            Some(u32::from_le_bytes(number.try_into().ok()?))
-        });
+        let number = before
+            .map(|planned| plan.bytes_of(planned))
+            .find_map(|bytes| {
+                let [0xb8, number @ ..] = bytes else {
+                    return None;
+                };
+                Some(u32::from_le_bytes(number.try_into().ok()?))
+            });
         let Some(number) = number else {
             return Some(TimeCall::ClockGettime);
         };
-        [TimeCall::ClockGettime, TimeCall::Gettimeofday, TimeCall::Time]
-            .into_iter()
-            .find(|call| *call as u32 == number)
+        [
+            TimeCall::ClockGettime,
+            TimeCall::Gettimeofday,
+            TimeCall::Time,
+        ]
+        .into_iter()
+        .find(|call| *call as u32 == number)
     }
 }
 
@@ -202,7 +208,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             self.before_question(BOTH);
             // lea ecx, [rax - leaf]
             self.out.cold.raw(&[0x8d, 0x88]);
-            self.out.cold.raw(&same[0].leaf.wrapping_neg().to_le_bytes());
+            self.out
+                .cold
+                .raw(&same[0].leaf.wrapping_neg().to_le_bytes());
             self.out.cold.skip_if_rcx_zero(5);
             let other_leaf = self.out.cold.jump_ahead();
             for one in same {

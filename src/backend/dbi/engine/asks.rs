@@ -65,7 +65,7 @@ impl Engine {
         let area = self.area_of(stopped.tid())?;
         let process = self.processes.get_mut(&process).ok_or_else(unknown)?;
         process.more += 1;
-        let bits = process.random.next();
+        let bits = process.random.draw();
         let mut registers = stopped.registers()?;
         registers.eflags = registers.eflags & !FLAGS | CARRY;
         let slot = match operand.register {
@@ -206,7 +206,10 @@ impl Engine {
             _ => (registers.rdi, ns / 1000),
         };
         let length = if number == libc::SYS_time { 8 } else { 16 };
-        let written = address == 0 || stopped.write(address, &pair(seconds, parts)[..length]).is_ok();
+        let written = address == 0
+            || stopped
+                .write(address, &pair(seconds, parts)[..length])
+                .is_ok();
         let no_zone = number != libc::SYS_gettimeofday
             || registers.rsi == 0
             || stopped.write(registers.rsi, &[0; 8]).is_ok();
@@ -239,7 +242,9 @@ impl Engine {
         };
         let ns = match wait.until {
             Until::Milliseconds(ms) => Some(ms.unsigned_abs().into()).map(|ms: u64| ms * 1_000_000),
-            Until::Timespec(address) => words(stopped, address).and_then(|words| nanoseconds(words, 1)),
+            Until::Timespec(address) => {
+                words(stopped, address).and_then(|words| nanoseconds(words, 1))
+            }
             Until::Timeval(address) => {
                 words(stopped, address).and_then(|words| nanoseconds(words, 1000))
             }
@@ -254,9 +259,16 @@ impl Engine {
             return Ok(Call::Make);
         };
         waiting.ns = ns;
-        if let Until::Moment { clock, argument, .. } = wait.until {
+        if let Until::Moment {
+            clock, argument, ..
+        } = wait.until
+        {
             let sleeps = registers.orig_rax as libc::c_long == libc::SYS_clock_nanosleep;
-            let moment = if sleeps { ns } else { real(clock)?.saturating_add(ns) };
+            let moment = if sleeps {
+                ns
+            } else {
+                real(clock)?.saturating_add(ns)
+            };
             let area = self.area_of(stopped.tid())?;
             let words = pair(moment / NS_PER_SECOND, moment % NS_PER_SECOND);
             area.slots().write(slot::MOMENT.into(), &words);
@@ -329,7 +341,11 @@ impl Engine {
     ) -> io::Result<()> {
         let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
         known.clock.set_timer(which, now, ns, every);
-        self.correct_clock(process).map(drop)
+        let now = self.correct_clock(process)?;
+        // The next reading may be after it has fired.
+        let area = self.clock_area(process)?;
+        area.slots().store_u64(slot::LIMIT.into(), now);
+        Ok(())
     }
 
     /// timer_settime and timerfd_settime: a moment becomes the time that is left until then.
@@ -341,12 +357,17 @@ impl Engine {
     ) -> io::Result<Call> {
         let now = self.time_of(process);
         let file = registers.orig_rax as libc::c_long == libc::SYS_timerfd_settime;
-        let read = |at| words(stopped, registers.rdx.wrapping_add(at)).and_then(|w| nanoseconds(w, 1));
+        let read =
+            |at| words(stopped, registers.rdx.wrapping_add(at)).and_then(|w| nanoseconds(w, 1));
         let (Some(every), Some(value)) = (read(0), read(16)) else {
             return Ok(Call::Make);
         };
         let absolute = registers.rsi & MOMENT != 0 && value > 0;
-        let ns = if absolute { until(value, now).max(1) } else { value };
+        let ns = if absolute {
+            until(value, now).max(1)
+        } else {
+            value
+        };
         let which = if file { Which::File } else { Which::Posix };
         self.timer_is_set(process, which(registers.rdi), now, ns, every)?;
         if !absolute {
@@ -379,7 +400,11 @@ impl Engine {
 /// The moment of a timer, whose clock is not known: one of the time of day is far from all others.
 fn until(moment: u64, now: u64) -> u64 {
     let of_day = moment >= crate::dbi::layout::EPOCH_NS / 2;
-    let clock = if of_day { libc::CLOCK_REALTIME } else { libc::CLOCK_MONOTONIC };
+    let clock = if of_day {
+        libc::CLOCK_REALTIME
+    } else {
+        libc::CLOCK_MONOTONIC
+    };
     since_beginning(clock, moment).map_or(0, |moment| moment.saturating_sub(now))
 }
 

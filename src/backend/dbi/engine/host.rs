@@ -132,10 +132,12 @@ impl Engine {
         if shown::is_random(path) {
             let process = self.processes.get_mut(&process).ok_or_else(unknown)?;
             let mut random = process.random;
-            process.random.next();
+            process.random.draw();
             let (lent, mut writer) = support::lend_stream()?;
             // It ends when nobody reads any more.
-            thread::spawn(move || while io::Write::write_all(&mut writer, &random.bytes(1 << 12)).is_ok() {});
+            thread::spawn(move || {
+                while io::Write::write_all(&mut writer, &random.bytes(1 << 12)).is_ok() {}
+            });
             return Ok(Some(lent));
         }
         let model = self.machine.cpu.unwrap_or_default();

@@ -1,0 +1,231 @@
+//! The machine that programs are shown under `dbi`: the same on every run, whatever this one is.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use common::{Need, case, compile, counterfoil, folder, instructions, output, stderr, stdout};
+
+fn main() -> ExitCode {
+    let cases: [(&'static str, fn()); 7] = [
+        (
+            "what_the_machine_is_asked_has_the_same_answers_in_every_run",
+            same_answers,
+        ),
+        ("the_cpu_is_the_one_that_was_asked_for", models),
+        ("a_program_built_for_a_model_runs_on_it", executes),
+        ("time_and_cpu_are_the_real_ones_when_asked_for", real_ones),
+        ("a_loop_that_waits_for_the_clock_ends", waits_for_clock),
+        ("other_backends_refuse_another_machine", other_backends),
+        ("names_of_machines_are_checked", names),
+    ];
+    let trials = cases.map(|(name, body)| case(name, &[Need::Step, Need::Program("gcc")], body));
+    common::run(trials.into())
+}
+
+/// The program that asks for everything, in a folder with some files.
+fn asks(folder: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/asks.c");
+    let program = folder.join("asks");
+    let built = Command::new("gcc")
+        .args(["-O1", "-mrdrnd", "-mrdseed", "-o"])
+        .args([&program, &source])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    for name in ["zebra", "ape", "mouse", "cat"] {
+        fs::write(folder.join(name), name).unwrap();
+    }
+    program
+}
+
+fn counted(folder: &Path, options: &[&str], program: &Path) -> (String, u64) {
+    let count = ["count", "--backend", "dbi"];
+    let program = program.to_str().unwrap();
+    let mut command = counterfoil(&[&count, options, &["--", program]].concat());
+    command.current_dir(folder);
+    let ran = output(&mut command);
+    assert!(ran.status.success(), "{}", stderr(&ran));
+    let report = stderr(&ran);
+    let number: String = report
+        .lines()
+        .find(|line| line.contains(" instructions: "))
+        .and_then(|line| line.split(' ').next())
+        .unwrap_or_else(|| panic!("no count: {report}"))
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    (stdout(&ran), number.parse().unwrap())
+}
+
+fn line<'t>(text: &'t str, start: &str) -> &'t str {
+    let mut lines = text.lines();
+    lines
+        .find(|line| line.starts_with(start))
+        .unwrap_or_else(|| panic!("no line `{start}`: {text}"))
+}
+
+fn same_answers() {
+    let folder = folder();
+    let program = asks(folder.path());
+    let first = counted(folder.path(), &[], &program);
+    for _ in 0..4 {
+        assert_eq!(counted(folder.path(), &[], &program), first);
+    }
+    let answers = first.0;
+    for (start, expected) in [
+        ("clock 0", "clock 0 1767225600.000"),
+        ("clock 1 ", "clock 1 900.000"),
+        ("cpus", "cpus 1 1 1 on 0"),
+        ("uname", "uname Linux counterfoil"),
+        ("timer", "timer 1, due: 1"),
+        ("bad pointer", "bad pointer: Bad address"),
+        ("bad clock", "bad clock: Invalid argument"),
+        ("/sys/devices", "/sys/devices/system/cpu/online: 0"),
+    ] {
+        assert!(line(&answers, start).starts_with(expected), "{answers}");
+    }
+    let entries: Vec<&str> = answers
+        .lines()
+        .filter(|l| l.starts_with("entry "))
+        .collect();
+    assert!(entries.is_sorted() && entries.len() == 7, "{entries:?}");
+    let seconds = |start| -> f64 {
+        let text = line(&answers, start).rsplit(' ').next().unwrap();
+        text.parse().unwrap()
+    };
+    for (before, after, slept) in [
+        ("before", "after usleep", 0.02),
+        ("after usleep", "after a moment", 0.03),
+        ("after a moment", "after poll", 0.01),
+    ] {
+        let took = seconds(after) - seconds(before);
+        assert!((slept..slept + 0.001).contains(&took), "{before}: {took}");
+    }
+}
+
+/// Whether this machine can stand in for a model.
+fn has(flag: &str) -> bool {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let flags = text.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|one| one == flag))
+}
+
+fn models() {
+    let folder = folder();
+    let program = asks(folder.path());
+    for (model, needs, features) in [
+        ("x86-64-v2", "sse4_2", "cpuid 7.0 00000000 00000000"),
+        ("x86-64-v3", "avx2", "cpuid 7.0 00000000 00000128"),
+        ("x86-64-v4", "avx512vl", "cpuid 7.0 00000000 d0030128"),
+    ] {
+        if has(needs) {
+            let (answers, _) = counted(folder.path(), &["--cpu", model], &program);
+            assert!(
+                line(&answers, "cpuid 7.0").starts_with(features),
+                "{answers}"
+            );
+            let name = format!("/proc/cpuinfo: model name\t: Counterfoil {model}");
+            assert!(answers.contains(&name), "{answers}");
+        } else {
+            let refused = output(&mut counterfoil(&["count", "--cpu", model, "--", "true"]));
+            let error = stderr(&refused);
+            assert!(
+                error.contains("cannot stand in for") && error.contains("host"),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// Libraries choose by the model: with AVX-512 other code is executed than without, where this machine has it.
+fn executes() {
+    let models: &[&str] = match has("avx512vl") {
+        true => &["x86-64-v2", "x86-64-v3", "x86-64-v4"],
+        false => &["x86-64-v2", "x86-64-v3"],
+    };
+    let counts: Vec<u64> = models
+        .iter()
+        .map(|model| {
+            let ran = output(&mut counterfoil(&[
+                "count",
+                "--json",
+                "--backend",
+                "dbi",
+                "--cpu",
+                model,
+                "--",
+                "git",
+                "--version",
+            ]));
+            assert!(ran.status.success(), "{}", stderr(&ran));
+            instructions(&serde_json::from_str(&stdout(&ran)).unwrap())
+        })
+        .collect();
+    assert!(
+        counts.windows(2).all(|pair| pair[0] != pair[1]),
+        "{counts:?}"
+    );
+}
+
+fn real_ones() {
+    let folder = folder();
+    let program = asks(folder.path());
+    let (answers, _) = counted(
+        folder.path(),
+        &["--cpu", "host", "--time", "real"],
+        &program,
+    );
+    let text = line(&answers, "clock 0").rsplit(' ').next().unwrap();
+    let shown: f64 = text.parse().unwrap();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    assert!((now.as_secs_f64() - shown).abs() < 60.0, "{shown}");
+    assert!(!answers.contains("Counterfoil x86-64"), "{answers}");
+}
+
+/// It reads the clock so often that most readings are not exact.
+fn waits_for_clock() {
+    let folder = folder();
+    let program = compile(
+        folder.path(),
+        "spin.c",
+        "int main(void) { struct timespec a, b; clock_gettime(CLOCK_MONOTONIC, &a);
+           do clock_gettime(CLOCK_MONOTONIC, &b); while (b.tv_sec - a.tv_sec < 1 || b.tv_nsec < a.tv_nsec);
+           return 0; }",
+        &["-include", "time.h"],
+    );
+    let first = counted(folder.path(), &[], &program);
+    assert_eq!(counted(folder.path(), &[], &program), first);
+}
+
+fn other_backends() {
+    for (option, value) in [("--cpu", "x86-64-v2"), ("--time", "virtual")] {
+        let refused = output(&mut counterfoil(&[
+            "count", "-b", "step", option, value, "--", "true",
+        ]));
+        assert_eq!(refused.status.code(), Some(125));
+        let error = stderr(&refused);
+        assert!(error.contains("only `dbi`"), "{error}");
+    }
+    let ran = output(&mut counterfoil(&["count", "-b", "step", "--", "true"]));
+    let report = stderr(&ran);
+    assert!(
+        report.contains("CPU model") && report.contains("as it is"),
+        "{report}"
+    );
+}
+
+fn names() {
+    for (option, value, names) in [
+        ("--cpu", "haswell", "x86-64-v3"),
+        ("--time", "fast", "virtual"),
+    ] {
+        let refused = output(&mut counterfoil(&["count", option, value, "--", "true"]));
+        let error = stderr(&refused);
+        assert!(error.contains(value) && error.contains(names), "{error}");
+    }
+}
