@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use counterfoil::model::{
     BackendInfo, BackendKind, Caveat, Change, Comparison, Difference, Fingerprint, FunctionCount,
     Limit, Measurement, Metric, MetricChange, OpcodeMix, Outcome, Pin, Pinning, ProcessCount,
-    RegionCount, Repeats, Verdict,
+    RegionCount, Repeats, Split, Verdict,
 };
 use counterfoil::report::{Checkup, Side, State, Top, View, WorkloadRow, json, markdown, terminal};
 
@@ -54,6 +54,14 @@ fn pinned() -> Pinning {
     pinning
 }
 
+fn split() -> Split {
+    Split {
+        own: 1_000_000,
+        children: 15_000_977,
+        processes: 3,
+    }
+}
+
 /// What `counterfoil count -- true` gives.
 fn simple() -> Measurement {
     Measurement {
@@ -73,8 +81,11 @@ fn simple() -> Measurement {
             index: 0,
             parent: None,
             program: "/usr/bin/true".to_owned(),
+            replaces: false,
             instructions: Some(142_311),
         }],
+        split: None,
+        shims: BTreeMap::new(),
         repeats: Repeats {
             instructions: vec![142_311],
             agree: true,
@@ -117,6 +128,7 @@ fn full() -> Measurement {
         index,
         parent,
         program: program.to_owned(),
+        replaces: false,
         instructions,
     };
     let region = |entries, instructions, opcodes| RegionCount {
@@ -165,6 +177,8 @@ fn full() -> Measurement {
             process(2, Some(1), "sh", Some(977)),
             process(3, Some(0), "as", None),
         ],
+        split: Some(split()),
+        shims: BTreeMap::from([("uv".to_owned(), 2)]),
         repeats: Repeats {
             instructions: vec![total, total + 3, total, total - 9],
             agree: false,
@@ -215,6 +229,8 @@ fn compared(workload: &str, verdict: Verdict, metrics: Vec<MetricChange>) -> Com
         environment: Vec::new(),
         subject: Vec::new(),
         detail: None,
+        split: None,
+        shims: BTreeMap::new(),
     }
 }
 
@@ -269,6 +285,8 @@ fn regressed() -> Comparison {
         Some("5b9a1c0d22e8f9a3746c0f7be1ac2d4e6f708192"),
         Some("aa9a1c0d22e8f9a3746c0f7be1ac2d4e6f708192"),
     )];
+    regressed.split = Some(split());
+    regressed.shims = BTreeMap::from([("git".to_owned(), 1), ("uv".to_owned(), 2)]);
     regressed
 }
 
@@ -459,6 +477,7 @@ fn count_of_a_large_tree_is_by_program() {
             index,
             parent: index.checked_sub(1),
             program: ["sh", "grep", "sed"][index % 3].to_owned(),
+            replaces: false,
             instructions: Some(100 + index as u64 % 3),
         })
         .collect();
@@ -714,7 +733,7 @@ mod schema {
 
     #[test]
     fn a_document_without_one_of_its_top_level_keys_is_refused() {
-        let optional = ["opcodes", "functions", "regions"];
+        let optional = ["opcodes", "functions", "regions", "split", "shims"];
         for (name, document) in documents() {
             for key in document.as_object().unwrap().keys() {
                 let mut cut = document.clone();

@@ -133,6 +133,7 @@ impl Backend for Fake {
                 index: 0,
                 parent: None,
                 program: launch.program.display().to_string(),
+                replaces: false,
                 instructions: Some(scripted.instructions),
             }],
             modules: Vec::new(),

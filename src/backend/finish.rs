@@ -92,7 +92,7 @@ impl ProcessTable {
     /// Process `pid` begins `program`, by exec. The new row's index.
     pub fn program(&mut self, pid: Pid, program: impl Into<String>) -> usize {
         let replaced = self.current.get(&pid).copied();
-        self.open(pid, replaced, program.into())
+        self.open(pid, replaced, program.into(), replaced.is_some())
     }
 
     /// Process `child` begins as a copy of `parent`, and runs its program. The new row's index.
@@ -100,15 +100,16 @@ impl ProcessTable {
         let row = self.current.get(&parent).copied();
         let program = row.and_then(|row| self.rows.get(row));
         let program = program.map_or_else(String::new, |row| row.program.clone());
-        self.open(child, row, program)
+        self.open(child, row, program, false)
     }
 
-    fn open(&mut self, pid: Pid, parent: Option<usize>, program: String) -> usize {
+    fn open(&mut self, pid: Pid, parent: Option<usize>, program: String, replaces: bool) -> usize {
         let index = self.rows.len();
         self.rows.push(ProcessCount {
             index,
             parent,
             program,
+            replaces,
             instructions: None,
         });
         self.current.insert(pid, index);

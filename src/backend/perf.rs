@@ -200,6 +200,7 @@ fn processes(session: Session, launch: &Launch) -> Vec<ProcessCount> {
         index: 0,
         parent: None,
         program: launch.program.display().to_string(),
+        replaces: false,
         instructions: None,
     }]
 }

@@ -97,7 +97,7 @@ fn code_aarch64(rounds: u32) -> Vec<u8> {
 }
 
 /// An executable file that is loaded whole as one read-and-execute segment and starts at `code`.
-fn elf(machine: Machine, code: &[u8]) -> Vec<u8> {
+pub fn elf(machine: Machine, code: &[u8]) -> Vec<u8> {
     let headers = u64::from(ELF_HEADER) + u64::from(PROGRAM_HEADER);
     let length = headers + code.len() as u64;
     let mut file = Vec::with_capacity(length as usize);

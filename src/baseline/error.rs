@@ -108,6 +108,16 @@ pub enum BaselineError {
         /// What does not fit.
         problem: String,
     },
+    /// It is not a recording of a shim's answers, or only a part of one.
+    #[error(
+        "{place}: damaged recording: {problem}; restore the file from version control, or run `counterfoil record`"
+    )]
+    Recording {
+        /// Where.
+        place: Place,
+        /// What is wrong there.
+        problem: String,
+    },
     /// Counts that do not fit.
     #[error(transparent)]
     Overflow(#[from] CountOverflow),

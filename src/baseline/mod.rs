@@ -8,6 +8,7 @@ mod error;
 mod format;
 mod names;
 mod plan;
+mod recording;
 mod store;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use atomic::write_whole;
 pub use error::{BaselineError, Place};
 pub use format::{parse, render};
 pub use plan::{Plan, PlannedChange, Step, plan};
+pub use recording::{parse_recording, render_recording};
 pub use store::{Output, Store};
 
 /// The accepted counts of one workload, of all its parameter cases.

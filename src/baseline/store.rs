@@ -7,8 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::names::{file_name, parameters};
-use super::{Baseline, BaselineError, Place, parse, render, write_whole};
-use crate::model::BackendKind;
+use super::{
+    Baseline, BaselineError, Place, parse, parse_recording, render, render_recording, write_whole,
+};
+use crate::model::{BackendKind, Shim};
 
 /// A folder of baselines. It need not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +25,12 @@ pub enum Output<'a> {
     Stdout,
     /// Standard error.
     Stderr,
+    /// The exit code.
+    Exit,
     /// A file, by its path as the manifest has it, placeholders filled in.
     File(&'a str),
+    /// The recorded answers of a shim.
+    Shim(&'a str),
 }
 
 impl Store {
@@ -84,7 +90,9 @@ impl Store {
         let kind = match output {
             Output::Stdout => "stdout".to_owned(),
             Output::Stderr => "stderr".to_owned(),
+            Output::Exit => "exit".to_owned(),
             Output::File(path) => format!("file-{}", file_name(path)),
+            Output::Shim(name) => format!("shim-{}.json", file_name(name)),
         };
         let name = match parameters(workload, case) {
             Some(parameters) => format!("{}.{kind}", file_name(parameters)),
@@ -112,6 +120,35 @@ impl Store {
         bytes: &[u8],
     ) -> Result<(), BaselineError> {
         write_whole(&self.snapshot_path(workload, case, output), bytes)
+    }
+
+    /// The recorded answers of a shim; absent when there are none yet.
+    pub fn load_recording(
+        &self,
+        workload: &str,
+        case: &str,
+        shim: &str,
+    ) -> Result<Option<Shim>, BaselineError> {
+        let path = self.snapshot_path(workload, case, Output::Shim(shim));
+        let Some(bytes) = read_if_there(&path)? else {
+            return Ok(None);
+        };
+        parse_recording(&path, shim, as_text(&path, &bytes)?).map(Some)
+    }
+
+    /// Writes the recorded answers of a shim, whole or not at all; a file that has them already stays.
+    pub fn save_recording(
+        &self,
+        workload: &str,
+        case: &str,
+        shim: &Shim,
+    ) -> Result<(), BaselineError> {
+        let text = render_recording(shim)?;
+        let path = self.snapshot_path(workload, case, Output::Shim(&shim.name));
+        if read_if_there(&path)?.as_deref() == Some(text.as_bytes()) {
+            return Ok(());
+        }
+        write_whole(&path, text.as_bytes())
     }
 
     /// Snapshots of a workload that no case wants any more. `wanted` are the paths of those that
@@ -143,7 +180,11 @@ impl Store {
 
 /// Whether a file has a name that [`Store::snapshot_path`] gives: nothing else in these folders is ours.
 fn is_snapshot(name: &str) -> bool {
-    let kind = |kind: &str| ["stdout", "stderr"].contains(&kind) || kind.starts_with("file-");
+    let kind = |kind: &str| {
+        ["stdout", "stderr", "exit"].contains(&kind)
+            || kind.starts_with("file-")
+            || kind.starts_with("shim-") && kind.ends_with(".json")
+    };
     kind(name)
         || name
             .match_indices('.')

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::exit::{self, Failure};
+use super::parity;
+use super::shims::Shims;
 use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted};
 use super::terminal::Terminal;
 use crate::backend::Settings;
 use crate::baseline::{Baseline, Store};
 use crate::compare::{
-    disagreement, failed, judge, missing, not_reproducible, snapshot, wrong_output,
+    disagreement, failed, judge, missing, not_reproducible, noted, snapshot, wrong_output,
 };
-use crate::model::{Accepted, BackendKind, Comparison, StoredCase};
+use crate::model::{Accepted, BackendKind, Caveat, Comparison, StoredCase};
 use crate::report::{Top, json, markdown, terminal as render};
 use crate::suite::Case;
 use crate::supervise::against::Worktree;
@@ -87,7 +89,7 @@ fn against_baselines(
     let baselines = load(suite, &store)?;
     let snapshots = snapshots(suite, &store)?;
     suite.build(terminal)?;
-    let results = suite.measure(chosen, terminal)?;
+    let results = suite.measure(chosen, terminal, Shims::Replay(&store))?;
     let mut comparisons = Vec::new();
     for ((case, ran), expected) in suite.selected.iter().zip(&results).zip(&snapshots) {
         let before = baselines
@@ -95,6 +97,7 @@ fn against_baselines(
             .and_then(|baseline| baseline.accepted(&case.id));
         comparisons.push(verdict(case, before, ran, expected));
     }
+    parity::judge(suite, &results, &mut comparisons)?;
     comparisons.extend(gone(suite, &store, &baselines)?);
     Ok(comparisons)
 }
@@ -122,9 +125,18 @@ fn snapshots(suite: &Suite, store: &Store) -> Result<Vec<Expected>, Failure> {
 
 /// The stored snapshots of one case.
 pub(super) fn stored_outputs(case: &Case, store: &Store) -> Result<Expected, Failure> {
-    let load = |name: &OwnedOutput| store.load_snapshot(&case.workload, &case.id, name.key());
-    let loaded: Result<_, _> = wanted(case).iter().map(load).collect();
-    Ok(Expected::Stored(loaded?))
+    let loaded = wanted(case);
+    let loaded = loaded.iter().map(|name| stored_output(case, store, name));
+    Ok(Expected::Stored(loaded.collect::<Result<_, _>>()?))
+}
+
+/// The stored snapshot of one output; absent when there is none yet.
+pub(super) fn stored_output(
+    case: &Case,
+    store: &Store,
+    name: &OwnedOutput,
+) -> Result<Option<Vec<u8>>, Failure> {
+    Ok(store.load_snapshot(&case.workload, &case.id, name.key())?)
 }
 
 /// Baselines of workloads, or of parameters, that the manifest does not have any more.
@@ -161,12 +173,13 @@ fn against_revision(
 ) -> Result<Vec<Comparison>, Failure> {
     let before = measure_revision(suite, revision, chosen, terminal)?;
     suite.build(terminal)?;
-    let results = suite.measure(chosen, terminal)?;
+    let results = suite.measure(chosen, terminal, Shims::Replay(&suite.store()))?;
     let mut comparisons = Vec::new();
     for (case, ran) in suite.selected.iter().zip(&results) {
         let before = before.get(&case.id);
         comparisons.push(against(case, before, ran, revision, chosen.info.name));
     }
+    parity::judge(suite, &results, &mut comparisons)?;
     let is_gone = |id: &str| !suite.all.iter().any(|case| case.id == id);
     let counted = before
         .iter()
@@ -254,7 +267,9 @@ fn measure_revision(
         return Ok(BTreeMap::new());
     };
     other.build(terminal).map_err(there)?;
-    let results = other.measure(chosen, terminal).map_err(there)?;
+    let recorded = other.store();
+    let results = other.measure(chosen, terminal, Shims::Replay(&recorded));
+    let results = results.map_err(there)?;
     let ids = other.selected.iter().map(|case| case.id.clone());
     let before = results.into_iter().map(|ran| match ran {
         Ran::Counted(counted) => Ok(Before::new(*counted)),
@@ -282,7 +297,10 @@ pub(super) fn verdict(
         Ran::Failed(why) => return failed(&case.id, why.clone()),
         Ran::Counted(counted) => counted,
     };
-    let comparison = judge(&case.id, before, &counted.measurement, &case.gate);
+    let mut comparison = judge(&case.id, before, &counted.measurement, &case.gate);
+    for text in unseen(counted) {
+        noted(&mut comparison, text);
+    }
     if let Some(unsteady) = &counted.unsteady {
         return not_reproducible(comparison, unsteady);
     }
@@ -290,6 +308,19 @@ pub(super) fn verdict(
         Some(problem) => wrong_output(comparison, &problem),
         None => comparison,
     }
+}
+
+/// What the backend could not see of a case with shims.
+fn unseen(counted: &Counted) -> impl Iterator<Item = &str> {
+    let measurement = &counted.measurement;
+    let caveats = measurement
+        .caveats
+        .iter()
+        .filter(|_| !measurement.shims.is_empty());
+    caveats.filter_map(|caveat| match caveat {
+        Caveat::Other { text } => Some(text.as_str()),
+        _ => None,
+    })
 }
 
 /// What is wrong with the outputs; none when they are as in the snapshots, or the case is new. A case that has a

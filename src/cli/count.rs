@@ -100,5 +100,6 @@ pub(super) fn job(
         project: None,
         subject: Vec::new(),
         facts: Vec::new(),
+        shims: Vec::new(),
     }
 }

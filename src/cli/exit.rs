@@ -74,6 +74,9 @@ pub enum Failure {
     /// A report could not be written as JSON.
     #[error("write the report: {0}")]
     Report(#[from] serde_json::Error),
+    /// A pattern of the manifest that is none; its reader refuses them.
+    #[error(transparent)]
+    Pattern(#[from] regex::Error),
     /// Anything at the edge.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -87,6 +90,7 @@ impl Failure {
         }
         match self {
             Failure::Usage(_) | Failure::Manifest(_) | Failure::Selection(_) => USAGE,
+            Failure::Pattern(_) => USAGE,
             Failure::Baseline(_) => USAGE,
             Failure::Worktree(_) | Failure::Scaffold(_) => USAGE,
             Failure::Choose(_) => NO_BACKEND,

@@ -8,15 +8,21 @@ pub mod exit;
 mod init;
 mod list;
 mod options;
+mod parity;
 mod record;
 pub mod scaffold;
+mod shims;
+mod snapshot;
 mod suite;
 mod terminal;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 use crate::backend::Settings;
 use crate::supervise::cancel::{self, Policy};
+use crate::supervise::shims::call;
 use exit::Failure;
 use terminal::Terminal;
 
@@ -75,6 +81,8 @@ enum Command {
     Record(record::Arguments),
     /// Measure the suite and gate it against its baselines.
     Check(check::Arguments),
+    /// Show how outputs differ from their snapshots, or accept them.
+    Snapshot(snapshot::Arguments),
     /// Write a commented counterfoil.toml and a GitHub workflow.
     Init(init::Arguments),
     /// Say what this machine can count with, and why not.
@@ -83,6 +91,9 @@ enum Command {
 
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> i32 {
+    if let Some(code) = shim_call() {
+        return code;
+    }
     let cli = Cli::parse();
     let terminal = Terminal::new(cli.color, cli.quiet);
     let policy = match cli.command {
@@ -97,6 +108,19 @@ pub fn main() -> i32 {
     run(cli.command, &cli.engine.settings(), &terminal)
 }
 
+/// When a script in the place of a recorded program has started us: does what it asks, and gives the program's exit code.
+/// Not a subcommand, because every argument is the program's, whatever it looks like.
+fn shim_call() -> Option<i32> {
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.next().filter(|first| first == call::ARGUMENT)?;
+    let script = PathBuf::from(arguments.next()?);
+    let called = call::run(&script, &arguments.collect::<Vec<_>>());
+    Some(called.unwrap_or_else(|error| {
+        Terminal::new(terminal::Color::Never, true).error(&error.to_string());
+        exit::COUNTING_FAILED
+    }))
+}
+
 fn run(command: Command, settings: &Settings, terminal: &Terminal) -> i32 {
     let counting = matches!(command, Command::Count(_) | Command::Compare(_));
     let result = match command {
@@ -105,6 +129,7 @@ fn run(command: Command, settings: &Settings, terminal: &Terminal) -> i32 {
         Command::List(arguments) => list::run(&arguments, terminal),
         Command::Record(arguments) => record::run(&arguments, settings, terminal),
         Command::Check(arguments) => check::run(&arguments, settings, terminal),
+        Command::Snapshot(arguments) => snapshot::run(&arguments, settings, terminal),
         Command::Init(arguments) => init::run(&arguments, terminal),
         Command::Doctor(arguments) => doctor::run(&arguments, terminal),
     };

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{stored_outputs, verdict};
 use super::exit::{self, Failure};
+use super::parity;
+use super::shims::{Shims, recorders};
 use super::suite::{OwnedOutput, Ran, Selecting, Suite, wanted};
 use super::terminal::Terminal;
 use crate::backend::Settings;
-use crate::baseline::{Baseline, Store, plan};
+use crate::baseline::{Baseline, Output as Kept, Store, plan};
 use crate::compare::{missing, snapshot};
 use crate::model::{Comparison, StoredCase, Verdict};
 use crate::report::{json, terminal as render};
@@ -39,8 +41,9 @@ pub fn run(
     let store = suite.store();
     let old = load(&suite, &store)?;
     suite.build(terminal)?;
-    let results = suite.measure(&chosen, terminal)?;
-    let comparisons = comparisons(&suite, &store, &old, &results)?;
+    let results = suite.measure(&chosen, terminal, Shims::Record)?;
+    let mut comparisons = comparisons(&suite, &store, &old, &results)?;
+    parity::judge(&suite, &results, &mut comparisons)?;
     if !arguments.dry_run {
         write(&suite, &store, &old, &results, &comparisons)?;
     }
@@ -114,6 +117,9 @@ fn write(
         {
             cases.insert(case.id.clone(), StoredCase::from(&counted.measurement));
             save_snapshots(store, case, &counted.outputs)?;
+            for shim in &counted.recorded {
+                store.save_recording(&case.workload, &case.id, shim)?;
+            }
         }
     }
     for workload in old.keys().map(String::as_str) {
@@ -126,12 +132,15 @@ fn write(
     Ok(())
 }
 
-/// Removes snapshots that no case of the manifest wants any more.
-fn drop_snapshots(suite: &Suite, store: &Store, workload: &str) -> Result<(), Failure> {
+/// Removes snapshots and recordings that no case of the manifest wants any more.
+pub(super) fn drop_snapshots(suite: &Suite, store: &Store, workload: &str) -> Result<(), Failure> {
     let cases = suite.all.iter().filter(|case| case.workload == workload);
     let paths = cases.flat_map(|case| {
-        let path = |name: OwnedOutput| store.snapshot_path(workload, &case.id, name.key());
-        wanted(case).into_iter().map(path)
+        let path = |kept: Kept<'_>| store.snapshot_path(workload, &case.id, kept);
+        let outputs = wanted(case);
+        let outputs: Vec<_> = outputs.iter().map(|name| path(name.key())).collect();
+        let shims = recorders(case).map(move |shim| path(Kept::Shim(&shim.name)));
+        outputs.into_iter().chain(shims)
     });
     for path in store.stale_snapshots(workload, &paths.collect())? {
         store.remove(&path)?;

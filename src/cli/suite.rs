@@ -1,5 +1,6 @@
 //! What `list`, `record` and `check` share: the manifest, the cases selected, and measuring them all.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,11 +11,13 @@ use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
 use super::exit::Failure;
+use super::shims::Shims;
 use super::terminal::Terminal;
 use crate::backend::{Detail, Settings};
 use crate::baseline::{Output as Kept, Store};
+use crate::compare::normalize::{Normalizer, Places};
 use crate::compare::snapshot;
-use crate::model::{Measurement, Outcome};
+use crate::model::{Measurement, Outcome, Shim};
 use crate::suite::{Case, CommandLine, Manifest, Selection};
 use crate::supervise::choose::{Chosen, choose};
 use crate::supervise::{Input, Job, JobError, Measured, Output, Written, build, measure, parallel};
@@ -137,15 +140,27 @@ impl Suite {
     }
 
     /// Measures the selected cases side by side; results in their order.
-    pub fn measure(&self, chosen: &Chosen, terminal: &Terminal) -> Result<Vec<Ran>, Failure> {
+    pub fn measure(
+        &self,
+        chosen: &Chosen,
+        terminal: &Terminal,
+        shims: Shims<'_>,
+    ) -> Result<Vec<Ran>, Failure> {
+        let recordings = self.selected.iter().map(|case| shims.load(case));
+        let recordings: Vec<_> = recordings.collect::<Result<_, _>>()?;
+        let places = self.places();
         let cpus = parallel::cpus();
         let workers = self.manifest.settings.jobs.map_or(cpus.len(), Into::into);
         let progress = terminal.progress(self.selected.len());
         let one = |index: usize, worker: usize| {
             let case = &self.selected[index];
-            let job = self.job(case, chosen, cpus[worker % cpus.len()]);
+            let mut job = self.job(case, chosen, cpus[worker % cpus.len()]);
+            let recorded = match shims.equip(case, &mut job, chosen, &recordings[index])? {
+                Ok(recorded) => recorded,
+                Err(why) => return Ok(Ran::Failed(why)),
+            };
             let before: Vec<_> = files(case).map(stamp).collect();
-            measure(&job, chosen).map(|measured| ran(case, measured, &before))
+            measure(&job, chosen).map(|measured| ran(case, measured, &before, &places, recorded))
         };
         let results = parallel::run(self.selected.len(), workers, one, |index, _| {
             progress.set_message(self.selected[index].id.clone());
@@ -157,6 +172,23 @@ impl Suite {
             all.push(settle(case, result)?);
         }
         Ok(all)
+    }
+
+    /// The names of the selected workloads, each once.
+    pub fn workloads(&self) -> BTreeSet<&str> {
+        self.selected
+            .iter()
+            .map(|case| case.workload.as_str())
+            .collect()
+    }
+
+    /// Where this run is.
+    fn places(&self) -> Places {
+        Places {
+            project: self.manifest.folder.clone(),
+            temporary: std::env::temp_dir(),
+            home: std::env::var_os("HOME").map(PathBuf::from),
+        }
     }
 
     fn job(&self, case: &Case, chosen: &Chosen, cpu: usize) -> Job {
@@ -191,6 +223,7 @@ impl Suite {
                 .iter()
                 .map(|fact| fact.argv.clone())
                 .collect(),
+            shims: Vec::new(),
         }
     }
 }
@@ -227,6 +260,8 @@ pub struct Counted {
     pub outputs: Vec<(OwnedOutput, Vec<u8>)>,
     /// In words, how the outputs of two runs differ by more than the snapshot's tolerance.
     pub unsteady: Option<String>,
+    /// The shims that were recorded anew for it.
+    pub recorded: Vec<Shim>,
 }
 
 /// Names one output of a case.
@@ -236,6 +271,8 @@ pub enum OwnedOutput {
     Stdout,
     /// Standard error.
     Stderr,
+    /// The exit code.
+    Exit,
     /// A file, by its name in the manifest.
     File(String),
 }
@@ -246,16 +283,17 @@ impl OwnedOutput {
         match self {
             OwnedOutput::Stdout => Kept::Stdout,
             OwnedOutput::Stderr => Kept::Stderr,
+            OwnedOutput::Exit => Kept::Exit,
             OwnedOutput::File(name) => Kept::File(name),
         }
     }
 
-    /// Where a run's output has it; none for a file.
+    /// Where a run's output has it; none for an exit code or a file.
     fn stream(&self) -> Option<fn(&Written) -> &Vec<u8>> {
         match self {
             OwnedOutput::Stdout => Some(|written| &written.stdout),
             OwnedOutput::Stderr => Some(|written| &written.stderr),
-            OwnedOutput::File(_) => None,
+            OwnedOutput::Exit | OwnedOutput::File(_) => None,
         }
     }
 
@@ -264,6 +302,7 @@ impl OwnedOutput {
         match self {
             OwnedOutput::Stdout => "standard output".to_owned(),
             OwnedOutput::Stderr => "standard error".to_owned(),
+            OwnedOutput::Exit => "exit code".to_owned(),
             OwnedOutput::File(name) => format!("file `{name}`"),
         }
     }
@@ -298,12 +337,19 @@ fn files(case: &Case) -> impl Iterator<Item = &Path> {
 }
 
 /// `before`: stamps of the files that the snapshot names, before the first run.
-fn ran(case: &Case, measured: Measured, before: &[Stamp]) -> Ran {
+fn ran(
+    case: &Case,
+    measured: Measured,
+    before: &[Stamp],
+    places: &Places,
+    recorded: Vec<Shim>,
+) -> Ran {
     let Measured {
         measurement,
         written,
     } = measured;
-    if measurement.outcome != Outcome::Exited(case.exit) {
+    let is_any_exit = matches!(measurement.outcome, Outcome::Exited(_)) && case.snapshot.exit;
+    if measurement.outcome != Outcome::Exited(case.exit) && !is_any_exit {
         return Ran::Failed(unexpected_end(case, measurement.outcome, &written));
     }
     if let Some(path) = files(case)
@@ -315,11 +361,16 @@ fn ran(case: &Case, measured: Measured, before: &[Stamp]) -> Ran {
             path.display()
         ));
     }
-    match outputs(case, &written) {
+    let normalizer = match Normalizer::new(&case.snapshot.normalize, places) {
+        Ok(normalizer) => normalizer,
+        Err(error) => return Ran::Failed(error.to_string()),
+    };
+    match outputs(case, measurement.outcome, written, &normalizer) {
         Ok((outputs, unsteady)) => Ran::Counted(Box::new(Counted {
             measurement,
             outputs,
             unsteady,
+            recorded,
         })),
         Err(problem) => Ran::Failed(problem),
     }
@@ -328,7 +379,8 @@ fn ran(case: &Case, measured: Measured, before: &[Stamp]) -> Ran {
 /// Bytes of standard error that a failure shows.
 const TAIL_BYTES: usize = 2000;
 
-fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String {
+/// How a case ended that should have ended otherwise, with the end of its standard error.
+pub fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String {
     let how = match outcome {
         Outcome::Exited(code) => format!("it ended with exit code {code}, not {}", case.exit),
         Outcome::Killed(signal) => match Signal::try_from(signal) {
@@ -348,14 +400,28 @@ fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String 
 type Outputs = (Vec<(OwnedOutput, Vec<u8>)>, Option<String>);
 
 /// What the snapshot wants, and how some stream was not the same in each run. Files are as the last run left them.
-fn outputs(case: &Case, written: &[Written]) -> Result<Outputs, String> {
+fn outputs(
+    case: &Case,
+    outcome: Outcome,
+    written: Vec<Written>,
+    normalizer: &Normalizer,
+) -> Result<Outputs, String> {
+    let normalized = |written: Written| Written {
+        stdout: normalizer.apply(written.stdout),
+        stderr: normalizer.apply(written.stderr),
+    };
+    let written: Vec<_> = written.into_iter().map(normalized).collect();
     let mut outputs = Vec::new();
     let mut unsteady = None;
     for name in wanted(case) {
+        if name == OwnedOutput::Exit {
+            outputs.push((name, format!("{}\n", outcome.code()).into_bytes()));
+            continue;
+        }
         let Some(stream) = name.stream() else {
             continue;
         };
-        unsteady = unsteady.or_else(|| difference(case, &name, stream, written));
+        unsteady = unsteady.or_else(|| difference(case, &name, stream, &written));
         outputs.push((
             name,
             written.first().map(stream).cloned().unwrap_or_default(),
@@ -368,7 +434,7 @@ fn outputs(case: &Case, written: &[Written]) -> Result<Outputs, String> {
                 path.display()
             )
         })?;
-        outputs.push((OwnedOutput::File(name.clone()), bytes));
+        outputs.push((OwnedOutput::File(name.clone()), normalizer.apply(bytes)));
     }
     Ok((outputs, unsteady))
 }
@@ -397,6 +463,7 @@ pub fn wanted(case: &Case) -> Vec<OwnedOutput> {
     let streams = [
         (case.snapshot.stdout, OwnedOutput::Stdout),
         (case.snapshot.stderr, OwnedOutput::Stderr),
+        (case.snapshot.exit, OwnedOutput::Exit),
     ];
     let streams = streams
         .into_iter()

@@ -1,7 +1,7 @@
 //! The verdict on one case.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::changes;
 use super::gate::{Before, Breach, hold};
@@ -44,6 +44,8 @@ pub fn judge(
             changes::facts(&s.fingerprint.subject, &after.fingerprint.subject)
         }),
         detail: None,
+        split: after.split,
+        shims: after.shims.clone(),
     };
     let breached = !breaches.is_empty();
     comparison.verdict = verdict(&comparison, stored.is_some(), after, breached);
@@ -94,6 +96,11 @@ pub fn not_reproducible(mut comparison: Comparison, difference: &str) -> Compari
     comparison
 }
 
+/// Adds a remark to a judged case; its verdict stays.
+pub fn noted(comparison: &mut Comparison, remark: &str) {
+    add_detail(comparison, remark);
+}
+
 fn add_detail(comparison: &mut Comparison, text: &str) {
     comparison.detail = Some(match comparison.detail.take() {
         Some(detail) => format!("{detail}\n{text}"),
@@ -111,6 +118,8 @@ fn without_counts(case: &str, verdict: Verdict, detail: Option<String>) -> Compa
         environment: Vec::new(),
         subject: Vec::new(),
         detail,
+        split: None,
+        shims: BTreeMap::new(),
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) fn measurement(instructions: u64, opcodes: &[(&str, u64)]) -> Measure
         functions: None,
         regions: None,
         processes: Vec::new(),
+        split: None,
+        shims: Default::default(),
         repeats: Repeats {
             instructions: vec![instructions; 2],
             agree: true,

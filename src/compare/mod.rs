@@ -3,14 +3,17 @@
 //!
 //! [`judge`] gives the verdict on one case against its baseline, [`missing`] and [`failed`] those
 //! that need no counts, [`sides`] sets any number of commands beside each other,
-//! [`snapshot`] compares output.
+//! [`normalize`] takes out of outputs what differs anyway, [`snapshot`] compares them, and
+//! [`parity`] does so between cases.
 
 mod changes;
 mod gate;
 mod judge;
+pub mod normalize;
 mod numbers;
+pub mod parity;
 mod side_by_side;
 pub mod snapshot;
 
-pub use judge::{disagreement, failed, judge, missing, not_reproducible, wrong_output};
+pub use judge::{disagreement, failed, judge, missing, not_reproducible, noted, wrong_output};
 pub use side_by_side::sides;

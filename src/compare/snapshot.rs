@@ -4,6 +4,7 @@
 //! Works on bytes, so that output in any encoding, or in none, can be compared.
 
 use std::fmt;
+use std::time::Duration;
 
 use similar::TextDiff;
 
@@ -53,6 +54,31 @@ pub fn compare(
     actual: &[u8],
     tolerance: Option<Tolerance>,
 ) -> Result<(), Box<Mismatch>> {
+    compare_as(expected, actual, tolerance, SNAPSHOT)
+}
+
+/// What the two sides are called in a diff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labels<'a> {
+    /// What is expected.
+    pub expected: &'a str,
+    /// What there is.
+    pub actual: &'a str,
+}
+
+/// An output against its snapshot.
+const SNAPSHOT: Labels<'_> = Labels {
+    expected: "snapshot",
+    actual: "output",
+};
+
+/// [`compare`] of sides that have other names.
+pub(super) fn compare_as(
+    expected: &[u8],
+    actual: &[u8],
+    tolerance: Option<Tolerance>,
+    labels: Labels<'_>,
+) -> Result<(), Box<Mismatch>> {
     if expected == actual {
         return Ok(());
     }
@@ -63,7 +89,9 @@ pub fn compare(
             Some(found) => found,
         },
     };
-    Err(Box::new(mismatch(expected, actual, tolerance, found)))
+    Err(Box::new(mismatch(
+        expected, actual, tolerance, found, labels,
+    )))
 }
 
 /// Where the sides differ first: offsets in both, and in words what does.
@@ -170,6 +198,7 @@ fn mismatch(
     actual: &[u8],
     tolerance: Option<Tolerance>,
     found: Found,
+    labels: Labels<'_>,
 ) -> Mismatch {
     let before = actual.get(..found.actual_at).unwrap_or(actual);
     let line = before.iter().filter(|b| **b == b'\n').count();
@@ -181,7 +210,7 @@ fn mismatch(
         line: line + 1,
         column: column + 1,
         what: found.what,
-        diff: diff(expected, actual, tolerance, first).unwrap_or_default(),
+        diff: diff(expected, actual, tolerance, first, labels).unwrap_or_default(),
     }
 }
 
@@ -191,6 +220,7 @@ fn diff(
     actual: &[u8],
     tolerance: Option<Tolerance>,
     first: usize,
+    labels: Labels<'_>,
 ) -> Option<String> {
     let (expected, actual) = (
         std::str::from_utf8(expected).ok()?,
@@ -210,9 +240,34 @@ fn diff(
     let unified = text
         .unified_diff()
         .context_radius(CONTEXT_LINES)
-        .header("snapshot", "output")
+        .header(labels.expected, labels.actual)
         .to_string();
     Some(shown(&unified, skipped))
+}
+
+/// How long a whole diff may be searched for the shortest; then a longer one is as good.
+const SEARCH: Duration = Duration::from_secs(2);
+
+/// A whole unified diff of an output against its snapshot; absent when a side is not text.
+pub fn unified(
+    expected: &[u8],
+    actual: &[u8],
+    tolerance: Option<Tolerance>,
+    labels: Labels<'_>,
+) -> Option<String> {
+    let lines = |bytes| -> Option<Vec<String>> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        Some(text.split_inclusive('\n').map(str::to_owned).collect())
+    };
+    let (old, mut new) = (lines(expected)?, lines(actual)?);
+    if let Some(tolerance) = tolerance {
+        hide_what_agrees(&old, &mut new, tolerance);
+    }
+    let (old, new) = (old.concat(), new.concat());
+    let diff = TextDiff::configure().timeout(SEARCH).diff_lines(&old, &new);
+    let mut unified = diff.unified_diff();
+    let unified = unified.context_radius(CONTEXT_LINES);
+    Some(unified.header(labels.expected, labels.actual).to_string())
 }
 
 /// Lines whose numbers are near enough are no difference: they are shown as the snapshot has them.

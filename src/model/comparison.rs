@@ -1,8 +1,10 @@
 //! Two measurements held against each other.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Measurement, Metric};
+use super::{Limit, Measurement, Metric, Split};
 
 /// What became of one workload, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -119,6 +121,12 @@ pub struct Comparison {
     /// What went wrong, in words, where the verdict needs them: a diff of the output, an exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The first process against all others, in this run; absent where there are none, or where the backend cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// How often each shim was called in this run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shims: BTreeMap<String, u64>,
 }
 
 /// One command of a side-by-side comparison.

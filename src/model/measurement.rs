@@ -107,9 +107,53 @@ pub struct ProcessCount {
     pub parent: Option<usize>,
     /// The program: path of its executable as given to exec.
     pub program: String,
+    /// Whether it took its parent's place in the same process, by exec.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces: bool,
     /// Retired user-mode instructions of all its threads; absent where the backend cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
+}
+
+/// Instructions of the workload's own process against those of all processes that it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Retired user-mode instructions of the first process, whatever it executed one after the other.
+    pub own: u64,
+    /// Retired user-mode instructions of all other processes together.
+    pub children: u64,
+    /// How many other processes there were.
+    pub processes: u64,
+}
+
+impl Split {
+    /// Splits a tree's programs; none where there is one process only, or where the count of a program is not known.
+    pub fn of(programs: &[ProcessCount]) -> Option<Split> {
+        let mut split = Split {
+            own: 0,
+            children: 0,
+            processes: 0,
+        };
+        let mut in_root = vec![false; programs.len()];
+        for (position, program) in programs.iter().enumerate() {
+            let parent = program
+                .parent
+                .and_then(|parent| in_root.get(parent).copied());
+            let is_own = match parent {
+                None => position == 0,
+                Some(in_root) => in_root && program.replaces,
+            };
+            in_root[position] = is_own;
+            let sum = if is_own {
+                &mut split.own
+            } else {
+                split.processes += u64::from(!program.replaces);
+                &mut split.children
+            };
+            *sum = sum.checked_add(program.instructions?)?;
+        }
+        (split.processes > 0).then_some(split)
+    }
 }
 
 /// What was counted inside one marked region, over all times it was entered.
@@ -207,6 +251,12 @@ pub struct Measurement {
     pub regions: Option<BTreeMap<String, RegionCount>>,
     /// By process, in order of start.
     pub processes: Vec<ProcessCount>,
+    /// The first process against all others; absent where there are none, or where the backend cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// How often each shim was called.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shims: BTreeMap<String, u64>,
     /// Agreement of the runs.
     pub repeats: Repeats,
     /// What was pinned and what was not.
@@ -249,5 +299,48 @@ pub(super) fn value_of(
         Metric::Instructions => metrics.get(metric).copied(),
         Metric::Opcode(mnemonic) => Some(opcodes?.0.get(mnemonic).copied().unwrap_or(0)),
         Metric::Region(name) => Some(regions?.get(name)?.instructions),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(parent: Option<usize>, replaces: bool, instructions: Option<u64>) -> ProcessCount {
+        ProcessCount {
+            index: 0,
+            parent,
+            program: "p".to_owned(),
+            replaces,
+            instructions,
+        }
+    }
+
+    #[test]
+    fn what_the_first_process_executes_is_its_own_and_all_else_its_childrens() {
+        let programs = [
+            program(None, false, Some(1)),
+            program(Some(0), true, Some(10)),
+            program(Some(1), false, Some(100)),
+            program(Some(2), true, Some(1000)),
+        ];
+        let split = Split {
+            own: 11,
+            children: 1100,
+            processes: 1,
+        };
+        assert_eq!(Split::of(&programs), Some(split));
+    }
+
+    #[test]
+    fn nothing_is_split_where_there_is_one_process_or_a_count_is_not_known() {
+        let exec = [
+            program(None, false, Some(1)),
+            program(Some(0), true, Some(2)),
+        ];
+        assert_eq!(Split::of(&exec), None);
+        let unknown = [program(None, false, Some(1)), program(Some(0), false, None)];
+        assert_eq!(Split::of(&unknown), None);
+        assert_eq!(Split::of(&[]), None);
     }
 }

@@ -9,7 +9,9 @@ mod limit;
 mod machine;
 mod measurement;
 mod metric;
+mod normalize;
 mod pinning;
+mod shim;
 mod stored;
 mod tolerance;
 
@@ -20,10 +22,12 @@ pub use limit::{Gate, Limit, LimitError, default_gate};
 pub use machine::{Cpu, CpuModel, Machine, Shown, Time, UnknownCpu, UnknownTime};
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,
-    Run, UnknownBackend,
+    Run, Split, UnknownBackend,
 };
 pub use metric::{Metric, UnknownMetric};
+pub use normalize::{Normalize, Replacement};
 pub use pinning::{Pin, PinState, Pinning};
+pub use shim::{Answer, Content, Shim};
 pub use stored::{Accepted, Rest, StoredCase, StoredFunctions};
 pub use tolerance::Tolerance;
 

@@ -54,6 +54,34 @@ pub struct WorkloadRow {
     pub baseline: Option<u64>,
 }
 
+/// One output of a suite, as `snapshot` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputRow {
+    /// Name of the workload with parameters.
+    pub workload: String,
+    /// Which output; empty where there is none of that workload.
+    pub output: String,
+    /// How it stands to its snapshot.
+    pub state: OutputState,
+    /// A unified diff, or why there is no output.
+    pub detail: String,
+}
+
+/// How an output stands to its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputState {
+    /// As the snapshot, or as near as it allows.
+    Same,
+    /// There is no snapshot.
+    New,
+    /// Not as the snapshot.
+    Changed,
+    /// Not the same in every run.
+    Unsteady,
+    /// The workload failed.
+    Failed,
+}
+
 /// Whether something that was looked at can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use nix::sys::signal::Signal;
 
-use super::number::{counted, grouped};
+use super::number::{counted, grouped, share};
 use super::style::visible;
-use crate::model::{Caveat, Comparison, Difference, Limit, Outcome, Pin, Repeats, Verdict};
+use crate::model::{Caveat, Comparison, Difference, Limit, Outcome, Pin, Repeats, Split, Verdict};
 
 /// Characters of a long hexadecimal digest that tell it from another.
 const DIGEST_CHARACTERS: usize = 12;
@@ -117,6 +117,31 @@ pub(super) fn caveat(caveat: &Caveat) -> String {
         ),
         Caveat::Other { text } => text.trim_end_matches('.').to_owned(),
     }
+}
+
+/// How a tree's instructions are split, as a clause.
+pub(super) fn split(split: &Split) -> String {
+    let whole = split.own.saturating_add(split.children);
+    let processes = counted(
+        usize::try_from(split.processes).unwrap_or(usize::MAX),
+        "subprocess",
+    );
+    format!(
+        "{} % in its own process ({}), {} % in {processes} ({})",
+        share(split.own, whole),
+        grouped(split.own),
+        share(split.children, whole),
+        grouped(split.children),
+    )
+}
+
+/// How often shims were called.
+pub(super) fn shim_calls(shims: &BTreeMap<String, u64>) -> String {
+    let calls = |(name, calls): (&String, &u64)| {
+        let calls = usize::try_from(*calls).unwrap_or(usize::MAX);
+        format!("{name} {}", counted(calls, "call"))
+    };
+    shims.iter().map(calls).collect::<Vec<_>>().join(", ")
 }
 
 /// `fact: before -> after`, digests shortened where that still tells them apart.

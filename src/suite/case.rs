@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{Gate, Shown, Tolerance};
+use super::{Parity, ShimSource};
+use crate::model::{Gate, Normalize, Shown, Tolerance};
 
 /// One workload with one set of parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,10 @@ pub struct Case {
     pub repeat: u32,
     /// The machine that its programs see.
     pub shown: Shown,
+    /// Fake programs in front of its `PATH`.
+    pub shims: Vec<ShimSource>,
+    /// What must be the same in all cases that differ in one parameter only.
+    pub parity: Option<Parity>,
 }
 
 /// A command of the manifest that is not counted: a build step, a fingerprint.
@@ -70,11 +75,15 @@ pub struct Snapshot {
     pub files: Vec<(String, PathBuf)>,
     /// How far numbers may differ; every byte counts when absent.
     pub tolerance: Option<Tolerance>,
+    /// The exit code; then any is a success.
+    pub exit: bool,
+    /// What of the outputs is left out.
+    pub normalize: Normalize,
 }
 
 impl Snapshot {
     /// Whether any output is held against a snapshot.
     pub fn is_wanted(&self) -> bool {
-        self.stdout || self.stderr || !self.files.is_empty()
+        self.stdout || self.stderr || self.exit || !self.files.is_empty()
     }
 }

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::reader::{Reader, Value};
 use super::shared::{gate, repeat, shown, timeout};
+use super::shims::{Shims, shims};
 use super::workload::{Workload, cases, workload};
 use super::{Case, FILE_NAME, Problem, SuiteError};
 use crate::model::{BackendKind, Shown, default_gate};
@@ -27,7 +28,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Two runs show whether counts agree.
 const DEFAULT_REPEAT: u32 = 2;
 
-const ROOT_KEYS: [&str; 3] = ["suite", "gate", "workload"];
+const ROOT_KEYS: [&str; 4] = ["suite", "gate", "workload", "shim"];
 const SUITE_KEYS: [&str; 6] = ["backend", "repeat", "jobs", "timeout", "cpu", "time"];
 
 /// A whole manifest.
@@ -138,10 +139,13 @@ fn manifest<'t>(r: &mut Reader<'t>, path: &Path, root: &DeTable<'t>) -> Option<M
             "no workload; add a `[[workload]]` table with `name` and `command`",
         );
     }
+    let known = fields
+        .get("shim")
+        .map_or(Shims::new(), |value| shims(r, value));
     let mut seen = BTreeMap::new();
     let mut workloads = Vec::new();
     for table in tables {
-        workloads.extend(workload(r, table, &settings, &defaults, &mut seen));
+        workloads.extend(workload(r, table, &settings, &defaults, &known, &mut seen));
     }
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     Some(Manifest {

@@ -8,11 +8,13 @@ mod case;
 mod durations;
 mod error;
 mod manifest;
+mod outputs;
 mod params;
 mod placeholders;
 mod reader;
 mod selection;
 mod shared;
+mod shims;
 mod template;
 mod words;
 mod workload;
@@ -21,7 +23,9 @@ pub use case::{Case, CommandLine, Snapshot};
 pub use durations::{BadDuration, parse as parse_duration};
 pub use error::{Problem, SuiteError};
 pub use manifest::{Manifest, Settings};
+pub use outputs::{Differs, Parity, Part};
 pub use selection::{Selection, SelectionError};
+pub use shims::{Recorder, ShimSource};
 pub use words::{WordError, split as split_words};
 
 /// The file's name, in the folder that its relative paths start from.

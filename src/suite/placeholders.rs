@@ -105,7 +105,7 @@ pub(super) fn matrix<'t>(r: &mut Reader<'t>, value: &Value<'t>) -> Matrix {
 
 /// A parameter's value as it is written into the command: integers in decimal, floats as in the
 /// manifest.
-fn parameter(r: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<String> {
+pub(super) fn parameter(r: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<String> {
     match value.get_ref() {
         DeValue::Integer(integer) => {
             let number = as_i64(integer).map(|number| number.to_string());

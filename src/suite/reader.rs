@@ -164,6 +164,15 @@ impl<'t> Reader<'t> {
         Some(text)
     }
 
+    /// Text of any content.
+    pub fn text<'a>(&mut self, key: &str, value: &'a Value<'_>, wanted: &str) -> Option<&'a str> {
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(key, value, wanted);
+        }
+        text
+    }
+
     pub fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
         let boolean = value.get_ref().as_bool();
         if boolean.is_none() {

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::outputs::{Wanted, differs, parity, snapshot};
 use super::params::{self, Matrix};
 use super::placeholders::{Placeholders, check, matrix};
 use super::reader::{Reader, Value, in_order};
 use super::shared::{command_line, gate, repeat, shown, timeout};
+use super::shims::{self, Shims};
 use super::template::Template;
-use super::{Case, CommandLine, Settings, Snapshot, words};
-use crate::model::{Gate, Shown, Tolerance};
+use super::{Case, CommandLine, Parity, Settings, ShimSource, Snapshot, words};
+use crate::model::{Gate, Shown};
 
 /// Longer names do not fit in a file name with its suffixes on every file system.
 const LONGEST_NAME: usize = 100;
 
-const SNAPSHOT_KEYS: [&str; 5] = ["stdout", "stderr", "files", "rtol", "atol"];
-const WORKLOAD_KEYS: [&str; 18] = [
+const WORKLOAD_KEYS: [&str; 21] = [
     "name",
     "command",
     "params",
@@ -35,6 +36,9 @@ const WORKLOAD_KEYS: [&str; 18] = [
     "repeat",
     "cpu",
     "time",
+    "shims",
+    "parity",
+    "differs",
 ];
 
 /// A workload with its placeholders.
@@ -57,15 +61,8 @@ pub(super) struct Workload {
     subject: Vec<Template>,
     repeat: u32,
     shown: Shown,
-}
-
-/// The snapshot as the manifest has it.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Wanted {
-    stdout: bool,
-    stderr: bool,
-    files: Vec<Template>,
-    tolerance: Option<Tolerance>,
+    shims: Vec<ShimSource>,
+    parity: Option<Parity>,
 }
 
 /// Reads one workload; `seen` are the names of those before it, each with its place.
@@ -74,6 +71,7 @@ pub(super) fn workload<'t>(
     value: &Value<'t>,
     settings: &Settings,
     defaults: &Gate,
+    known: &Shims,
     seen: &mut BTreeMap<String, usize>,
 ) -> Option<Workload> {
     let at = value.span().start;
@@ -91,6 +89,18 @@ pub(super) fn workload<'t>(
     let p = &mut placeholders;
     let mut gates = defaults.clone();
     gates.extend(get("gate").map_or(Gate::new(), |value| gate(r, "gate", value)));
+    let snapshot = get("snapshot").map_or(Wanted::default(), |value| snapshot(r, p, value));
+    let differs = get("differs").map_or(Vec::new(), |value| differs(r, value, &matrix, &snapshot));
+    if let (Some(value), None) = (get("differs"), get("parity")) {
+        r.problem(
+            value.span().start,
+            "`differs` without `parity`; add `parity = \"PARAMETER\"`",
+        );
+    }
+    if let (true, Some(value)) = (snapshot.exit, get("exit")) {
+        let message = "`exit` beside `snapshot = { exit = true }`: the snapshot holds the exit code; remove one of both";
+        r.problem(value.span().start, message);
+    }
     let workload = Workload {
         name: name.unwrap_or_default(),
         command: get("command").map_or(Vec::new(), |value| command(r, p, value)),
@@ -104,7 +114,8 @@ pub(super) fn workload<'t>(
             .and_then(|value| timeout(r, value))
             .unwrap_or(settings.timeout),
         exit: get("exit").map_or(0, |value| exit(r, value)),
-        snapshot: get("snapshot").map_or(Wanted::default(), |value| snapshot(r, p, value)),
+        parity: get("parity").and_then(|value| parity(r, value, &matrix, &snapshot, differs)),
+        snapshot,
         gate: gates,
         regions: get("regions").is_some_and(|value| r.boolean("regions", value) == Some(true)),
         fingerprint: get("fingerprint").map_or(Vec::new(), |value| fingerprint(r, value)),
@@ -113,11 +124,29 @@ pub(super) fn workload<'t>(
             .and_then(|value| repeat(r, value))
             .unwrap_or(settings.repeat),
         shown: shown(r, &fields, settings.shown),
+        shims: get("shims").map_or(Vec::new(), |value| shims::wanted(r, value, known)),
     };
+    if let (Some(value), Some(_)) = (get("shims"), params::cases(&workload.params)) {
+        check_program(r, value, &workload);
+    }
     if let Some(params) = get("params") {
         check(r, params, &workload.name, &placeholders);
     }
     Some(workload)
+}
+
+/// A workload is not its own shim.
+fn check_program(r: &mut Reader<'_>, shims: &Value<'_>, workload: &Workload) {
+    for case in cases(Path::new(""), workload) {
+        let name = case.program.file_name().unwrap_or_default();
+        if workload.shims.iter().any(|shim| name == shim.name()) {
+            let message = format!(
+                "`{}` is the workload's own program, and a shim cannot stand for that; remove it",
+                name.display()
+            );
+            r.problem(shims.span().start, message);
+        }
+    }
 }
 
 /// A name that can be a file's name everywhere and that no other workload has.
@@ -233,31 +262,6 @@ fn exit(r: &mut Reader<'_>, value: &Value<'_>) -> i32 {
     code.and_then(|code| i32::try_from(code).ok()).unwrap_or(0)
 }
 
-fn snapshot<'t>(r: &mut Reader<'t>, p: &mut Placeholders<'_>, value: &Value<'t>) -> Wanted {
-    let mut wanted = Wanted::default();
-    let Some(table) = r.table("snapshot", value, "a table, such as `{ stdout = true }`") else {
-        return wanted;
-    };
-    let fields = r.fields(table, &SNAPSHOT_KEYS);
-    let get = |key: &str| fields.get(key).copied();
-    wanted.stdout = get("stdout").is_some_and(|value| r.boolean("stdout", value) == Some(true));
-    wanted.stderr = get("stderr").is_some_and(|value| r.boolean("stderr", value) == Some(true));
-    wanted.files = get("files").map_or(Vec::new(), |value| p.paths(r, "files", value));
-    let rtol = get("rtol").and_then(|value| r.tolerance("rtol", value));
-    let atol = get("atol").and_then(|value| r.tolerance("atol", value));
-    if rtol.is_some() || atol.is_some() {
-        wanted.tolerance = Some(Tolerance {
-            rtol: rtol.unwrap_or(0.0),
-            atol: atol.unwrap_or(0.0),
-        });
-    }
-    if !wanted.stdout && !wanted.stderr && wanted.files.is_empty() {
-        let message = "this snapshot compares nothing; add `stdout = true`, `stderr = true` or `files = [...]`, or remove it";
-        r.problem(value.span().start, message);
-    }
-    wanted
-}
-
 /// Every case of a workload whose manifest is in `folder`.
 pub(super) fn cases(folder: &Path, workload: &Workload) -> Vec<Case> {
     let rows = params::product(&workload.params);
@@ -296,6 +300,8 @@ fn case(folder: &Path, workload: &Workload, row: Vec<(String, String)>) -> Case 
             stderr: workload.snapshot.stderr,
             files: workload.snapshot.files.iter().map(file).collect(),
             tolerance: workload.snapshot.tolerance,
+            exit: workload.snapshot.exit,
+            normalize: workload.snapshot.normalize.clone(),
         },
         gate: workload.gate.clone(),
         regions: workload.regions,
@@ -303,6 +309,8 @@ fn case(folder: &Path, workload: &Workload, row: Vec<(String, String)>) -> Case 
         subject: workload.subject.iter().map(path).collect(),
         repeat: workload.repeat,
         shown: workload.shown,
+        shims: workload.shims.clone(),
+        parity: workload.parity.clone(),
         params: row,
     }
 }

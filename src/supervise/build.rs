@@ -73,7 +73,7 @@ fn words(end: End) -> String {
 }
 
 /// Sees nothing.
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Watcher for Nobody {}
 

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::job::Job;
+use super::shims;
 use crate::model::{BackendInfo, Fingerprint, Machine};
 use crate::object::build_id_of;
 
@@ -75,6 +76,10 @@ pub(super) fn take(
         };
         let identity = hash(file).map_err(read)?;
         print.subject.insert(relative_name(job, file), identity);
+    }
+    for shim in &job.shims {
+        let name = format!("shim {}", shim.name);
+        print.subject.insert(name, shims::identity(shim));
     }
     for command in &job.facts {
         print

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::build::Nobody;
 use super::cancel::{self, Cancelled};
 use super::choose::Chosen;
 use super::command::{CommandError, DEFAULT_PATH, Resolved, resolve};
@@ -17,12 +18,16 @@ use super::input::{Input, Source};
 use super::machine::{self, MachineError};
 use super::output::{Output, Sinks, Written};
 use super::scratch::{Scratch, ScratchError};
-use crate::backend::{BackendError, Detail};
+use super::shims::record::Recording;
+use super::shims::{Ready, ShimError};
+use crate::backend::{BackendError, Detail, finish};
 use crate::model::{
     BackendKind, Fingerprint, Machine, Measurement, Metric, Outcome, Pin, Pinning, Repeats, Run,
-    Shown,
+    Shim, Shown, Split,
 };
+use crate::suite::Recorder;
 use crate::sys::spawn::Launch;
+use crate::sys::tree;
 
 /// A command to measure, and how.
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ pub struct Job {
     pub subject: Vec<PathBuf>,
     /// Commands whose output is a fact of the environment.
     pub facts: Vec<Vec<String>>,
+    /// Fake programs in front of `PATH`.
+    pub shims: Vec<Shim>,
 }
 
 /// A measurement and what its runs wrote (where that was kept), in order.
@@ -97,9 +104,21 @@ pub enum JobError {
     /// The machine that was asked for cannot be shown.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// A shim was not called as it should be, or could not be made.
+    #[error(transparent)]
+    Shim(ShimError),
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl From<ShimError> for JobError {
+    fn from(error: ShimError) -> JobError {
+        match error {
+            ShimError::Cancelled(stop) => JobError::Cancelled(stop),
+            other => JobError::Shim(other),
+        }
+    }
 }
 
 /// Runs the job's command under the chosen backend, one run after the other. A run that exceeds its time ends the
@@ -107,15 +126,27 @@ pub enum JobError {
 pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
     let cwd = working_folder(job)?;
     let machine = machine::shown(job, chosen)?;
-    let (resolved, launch) = prepare(job, &cwd, chosen, machine)?;
+    let shims = Ready::prepare(&job.shims, job.seed)?;
+    let bin = shims.as_ref().map(Ready::bin);
+    let (resolved, launch) = prepare(job, &cwd, chosen, machine, bin.as_deref())?;
+    let mut calls = BTreeMap::new();
     let mut input =
         Source::prepare(&job.input, job.runs).map_err(stream(input_name(&job.input)))?;
     let mut runs = Vec::new();
     let mut written = Vec::new();
     for number in 1..=job.runs.max(1) {
         cancel::check()?;
-        let (run, kept) = run_once(job, chosen, &launch, &mut input)?;
+        if let Some(shims) = &shims {
+            shims.begin()?;
+        }
+        let (mut run, kept) = run_once(job, chosen, &launch, &mut input)?;
         cancel::check()?;
+        if let Some(shims) = &shims {
+            let of_run = shims.finish(&mut run)?;
+            if number == 1 {
+                calls = of_run;
+            }
+        }
         written.extend(kept);
         runs.push(run);
         if runs
@@ -139,15 +170,46 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
         &chosen.info,
     )?;
     Ok(Measured {
-        measurement: summarise(job, chosen, machine, runs, fingerprint),
+        measurement: summarise(job, chosen, machine, runs, fingerprint, calls),
         written,
+    })
+}
+
+/// A run that was not counted, in which the real programs behind shims were called.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What they answered.
+    pub shims: Vec<Shim>,
+    /// How the run ended.
+    pub outcome: Outcome,
+    /// What it wrote.
+    pub written: Written,
+}
+
+/// Runs the job's command once, uncounted, and records the programs that `recorders` name. The job's own shims are not
+/// in its way.
+pub fn record(job: &Job, chosen: &Chosen, recorders: &[Recorder]) -> Result<Recorded, JobError> {
+    let cwd = working_folder(job)?;
+    let machine = machine::shown(job, chosen)?;
+    let path = Surroundings::of(job, machine, None).path();
+    let recording = Recording::prepare(recorders, job.seed, &path, &cwd)?;
+    let (_, launch) = prepare(job, &cwd, chosen, machine, Some(&recording.bin()))?;
+    let mut input = Source::prepare(&job.input, 1).map_err(stream(input_name(&job.input)))?;
+    let (finished, written) = with_streams(job, &launch, &mut input, |launch| {
+        Ok(tree::run(launch, &mut Nobody).map_err(BackendError::from)?)
+    })?;
+    cancel::check()?;
+    Ok(Recorded {
+        shims: recording.finish()?,
+        outcome: finish::outcome(finished.end),
+        written: written.unwrap_or_default(),
     })
 }
 
 /// The file that a job's command will execute, from the root folder on.
 pub fn program(job: &Job) -> Result<PathBuf, JobError> {
     let cwd = working_folder(job)?;
-    let path = Surroundings::of(job, Machine::default()).path();
+    let path = Surroundings::of(job, Machine::default(), None).path();
     Ok(cwd.join(resolve(&job.command, &path, &cwd)?.program))
 }
 
@@ -170,15 +232,18 @@ fn input_name(input: &Input) -> String {
     }
 }
 
-/// The launch that all runs share; only the streams differ.
+/// The launch that all runs share; only the streams differ. `bin` comes first in the program's `PATH`; the program
+/// itself is not looked for there.
 fn prepare(
     job: &Job,
     cwd: &Path,
     chosen: &Chosen,
     machine: Machine,
+    bin: Option<&Path>,
 ) -> Result<(Resolved, Launch), JobError> {
-    let env = Surroundings::of(job, machine);
-    let resolved = resolve(&job.command, &env.path(), cwd)?;
+    let path = Surroundings::of(job, machine, None).path();
+    let resolved = resolve(&job.command, &path, cwd)?;
+    let env = Surroundings::of(job, machine, bin);
     let env = env.for_program(&resolved, cwd, layout(chosen));
     let launch = Launch {
         program: resolved.program.clone(),
@@ -215,13 +280,21 @@ enum Surroundings {
 }
 
 impl Surroundings {
-    fn of(job: &Job, machine: Machine) -> Surroundings {
+    /// `bin`: a folder to put in front of `PATH`.
+    fn of(job: &Job, machine: Machine, bin: Option<&Path>) -> Surroundings {
         let ours = std::env::vars_os();
         // Where programs see a CPU of ours, they choose by that.
         let masked = machine.cpu.is_none();
+        let first = bin.map(|bin| {
+            let mut path = bin.as_os_str().to_owned();
+            path.push(":");
+            path.push(Surroundings::of(job, machine, None).path());
+            ("PATH".into(), path)
+        });
+        let own = job.env.iter().cloned().chain(first);
         match job.pin {
-            true => Surroundings::Pinned(Environment::new(ours, job.env.iter().cloned(), masked)),
-            false => Surroundings::Ours(ours.chain(job.env.iter().cloned()).collect()),
+            true => Surroundings::Pinned(Environment::new(ours, own, masked)),
+            false => Surroundings::Ours(ours.chain(own).collect()),
         }
     }
 
@@ -283,6 +356,18 @@ fn run_once(
     let needed = chosen.backend.needs_folder();
     let scratch = needed.then(Scratch::new).transpose()?;
     let folder = scratch.as_ref().map_or(Path::new(""), Scratch::path);
+    with_streams(job, launch, input, |launch| {
+        Ok(chosen.backend.run(launch, job.detail, folder)?)
+    })
+}
+
+/// Runs the program with the job's streams, and returns what it wrote, where that is kept.
+fn with_streams<T>(
+    job: &Job,
+    launch: &Launch,
+    input: &mut Source,
+    run: impl FnOnce(&Launch) -> Result<T, JobError>,
+) -> Result<(T, Option<Written>), JobError> {
     let sinks =
         Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
     let launch = Launch {
@@ -292,7 +377,7 @@ fn run_once(
         ..launch.clone()
     };
     let program = cancel::Program::begins();
-    let run = chosen.backend.run(&launch, job.detail, folder);
+    let run = run(&launch);
     drop(program);
     let run = run?;
     let written = sinks
@@ -307,6 +392,7 @@ fn summarise(
     machine: Machine,
     runs: Vec<Run>,
     fingerprint: Fingerprint,
+    shims: BTreeMap<String, u64>,
 ) -> Measurement {
     let repeats = Repeats {
         instructions: runs.iter().map(|run| run.instructions).collect(),
@@ -328,7 +414,9 @@ fn summarise(
         opcodes: first.opcodes.filter(|_| job.detail.opcodes),
         functions: first.functions.filter(|_| job.detail.functions),
         regions: first.regions,
+        split: Split::of(&first.processes),
         processes: first.processes,
+        shims,
         repeats,
         pinned: pinning(job, chosen, machine, first.pinning),
         fingerprint,
@@ -356,7 +444,7 @@ fn pinning(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinnin
     }
     let mut all = held_by_backend;
     all.pinned(Pin::StackLayout);
-    if let Surroundings::Pinned(environment) = Surroundings::of(job, machine) {
+    if let Surroundings::Pinned(environment) = Surroundings::of(job, machine, None) {
         environment.note(&mut all);
     }
     machine::note(job, machine, chosen.info.name, &mut all);

@@ -16,8 +16,15 @@ mod machine;
 mod output;
 pub mod parallel;
 mod scratch;
+pub mod shims;
 
 pub use input::Input;
-pub use job::{Job, JobError, Measured, measure, program};
+pub use job::{Job, JobError, Measured, Recorded, measure, program, record};
 pub use output::{Output, Written};
-pub use scratch::{Scratch, ScratchError, sweep};
+pub use scratch::{Scratch, ScratchError};
+
+/// Removes the folders of runs that were killed.
+pub fn sweep() {
+    scratch::sweep();
+    shims::sweep();
+}

@@ -4,6 +4,7 @@
 //! as types; [`tree`] follows everything that descends from it and tells a [`tree::Watcher`].
 //! Nothing here decides what a count means: that is the backends' work.
 
+pub mod answer;
 pub mod image;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;

@@ -4,6 +4,8 @@
 //! `COUNTERFOIL_NO_SKIPS=1` it fails instead.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod project;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};

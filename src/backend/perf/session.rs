@@ -87,7 +87,8 @@ impl Watcher for Session {
 
     fn program(&mut self, stopped: &Stopped, _former: Pid) -> io::Result<()> {
         let pid = stopped.tid();
-        let program = image::executable(pid)?.display().to_string();
+        let program = image::executed_path(stopped).or_else(|_| image::executable(pid))?;
+        let program = program.display().to_string();
         self.breakdown.settle(pid);
         self.breakdown.table.program(pid, program);
         self.breakdown.open(&self.plan, pid);

@@ -173,12 +173,13 @@ impl Counter {
         })
     }
 
-    fn new_row(&mut self, parent: Option<usize>, program: String) -> usize {
+    fn new_row(&mut self, parent: Option<usize>, program: String, replaces: bool) -> usize {
         let index = self.rows.len();
         self.rows.push(ProcessCount {
             index,
             parent,
             program,
+            replaces,
             instructions: (!self.want.regions).then_some(0),
         });
         index
@@ -436,7 +437,7 @@ impl Counter {
         self.threads.retain(|_, thread| thread.process != pid);
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |p| p.display().to_string());
-        let row = self.new_row(parent, program);
+        let row = self.new_row(parent, program, parent.is_some());
         let state = Process::new(row, Marks::at_start());
         self.processes.insert(pid, state);
         self.threads.insert(pid, Thread::of(pid));
@@ -466,7 +467,7 @@ impl Watcher for Counter {
         };
         let program = row.and_then(|row| self.rows.get(row));
         let program = program.map_or_else(|| "?".to_owned(), |row| row.program.clone());
-        let row = self.new_row(row, program);
+        let row = self.new_row(row, program, false);
         self.processes.insert(pid, Process::new(row, marks));
         self.threads.insert(pid, Thread::of(pid));
         Ok(())

@@ -151,11 +151,18 @@ fn listed(members: &[Member], counts: &[Option<u64>]) -> Vec<ProcessCount> {
                 index: rows.len(),
                 parent,
                 program: member.program.display().to_string(),
+                replaces: replaces(members, member),
                 instructions: *count,
             });
         }
     }
     rows
+}
+
+/// Whether a member took its parent's place in the same process.
+fn replaces(members: &[Member], member: &Member) -> bool {
+    let parent = member.parent.and_then(|index| members.get(index));
+    parent.is_some_and(|parent| parent.pid == member.pid)
 }
 
 /// The files that any process had mapped executable, Valgrind's own left out.

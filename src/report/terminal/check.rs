@@ -150,6 +150,13 @@ fn explanation(comparison: &Comparison, top: Top, view: &View) -> String {
     };
     lines.extend(comparison.detail.clone());
     lines.extend(named("environment", &comparison.environment));
+    if !comparison.shims.is_empty() {
+        lines.push(format!("shims: {}", words::shim_calls(&comparison.shims)));
+    }
+    let split = comparison.split.as_ref().filter(|_| {
+        top == Top::All || !comparison.shims.is_empty() || comparison.verdict == Verdict::Regressed
+    });
+    lines.extend(split.map(|split| format!("split: {}", words::split(split))));
     let mut out = String::new();
     if comparison.verdict == Verdict::Regressed {
         lines.extend(named("subject", &comparison.subject));

@@ -61,6 +61,9 @@ fn circumstances(measurement: &Measurement, view: &View) -> String {
     };
     let text = words::agreement(&measurement.repeats);
     out.push_str(&field("repeats", paint, &text, view));
+    if let Some(split) = &measurement.split {
+        out.push_str(&field("split", Paint::Plain, &words::split(split), view));
+    }
     out.push_str(&pinning(&measurement.pinned, view));
     for caveat in &measurement.caveats {
         let text = words::caveat(caveat);
@@ -256,6 +259,7 @@ mod tests {
             index,
             parent,
             program: format!("p{index}"),
+            replaces: false,
             instructions: Some(1),
         }
     }

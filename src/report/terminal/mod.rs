@@ -6,12 +6,14 @@ mod count;
 mod doctor;
 mod list;
 mod moves;
+mod outputs;
 
 pub use check::{check, record};
 pub use compare::compare;
 pub use count::count;
 pub use doctor::doctor;
 pub use list::list;
+pub use outputs::outputs;
 
 use super::style::{Paint, View, columns, visible};
 use super::words;
