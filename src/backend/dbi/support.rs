@@ -66,10 +66,53 @@ pub fn refused_call(number: libc::c_long, registers: &user_regs_struct) -> Optio
     }
 }
 
+/// The last parts of paths of files that may not be shown as they are.
+const NOT_SHOWN: [&str; 17] = [
+    "maps",
+    "cpuinfo",
+    "meminfo",
+    "stat",
+    "uptime",
+    "loadavg",
+    "version",
+    "cgroup",
+    "hostname",
+    "osrelease",
+    "boot_id",
+    "uuid",
+    "online",
+    "possible",
+    "present",
+    "random",
+    "urandom",
+];
+
+/// The path that a thread means by `name` in the folder that `folder` is open on, if it may be of a file that is not shown
+/// as it is: all of those are in three folders.
+pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?;
+    if name.starts_with('/') {
+        return Some(name.to_owned());
+    }
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if !NOT_SHOWN.contains(&last) {
+        return None;
+    }
+    let folder = match folder {
+        libc::AT_FDCWD => format!("/proc/{thread}/cwd"),
+        number => format!("/proc/{thread}/fd/{number}"),
+    };
+    let folder = fs::read_link(folder).ok()?;
+    let folder = folder.to_str()?;
+    let inside = ["/proc", "/sys", "/dev"]
+        .iter()
+        .any(|top| folder.starts_with(top));
+    inside.then(|| format!("{folder}/{}", name.strip_prefix("./").unwrap_or(name)))
+}
+
 /// The process whose maps a path shows, as seen by a thread; none for other paths.
-pub fn shows_maps(path: &[u8], process: Pid, thread: Pid) -> Option<Pid> {
-    let text = std::str::from_utf8(path).ok()?;
-    let rest = text.strip_prefix("/proc/")?;
+pub fn shows_maps(path: &str, process: Pid, thread: Pid) -> Option<Pid> {
+    let rest = path.strip_prefix("/proc/")?;
     let owner = rest.strip_suffix("/maps")?;
     match owner {
         "self" | "thread-self" => Some(process),

@@ -120,7 +120,16 @@ impl Engine {
         path: u64,
         second: bool,
     ) -> io::Result<Call> {
-        let Ok(name) = stopped.read_c_string(path, 64) else {
+        const LONGEST: usize = 64;
+        let Ok(name) = stopped.read_c_string(path, LONGEST) else {
+            return Ok(Call::Make);
+        };
+        let folder = if second {
+            stopped.registers()?.rdi as i32
+        } else {
+            libc::AT_FDCWD
+        };
+        let Some(name) = support::whole_path(stopped.tid(), folder, &name) else {
             return Ok(Call::Make);
         };
         let Some(support::Lent {
@@ -152,7 +161,7 @@ impl Engine {
         &mut self,
         process: Pid,
         thread: Pid,
-        path: &[u8],
+        path: &str,
     ) -> io::Result<Option<support::Lent>> {
         if let Some(of) = support::shows_maps(path, process, thread) {
             let Ok(shown) = self.space(of) else {
@@ -163,9 +172,9 @@ impl Engine {
             let text = maps::disguise(&real, &shown.ranges, &shown.hidden());
             return support::lend(&text).map(Some);
         }
-        match std::str::from_utf8(path) {
-            Ok(path) if self.machine.host => self.shown_file(process, path),
-            _ => Ok(None),
+        match self.machine.host {
+            true => self.shown_file(process, path),
+            false => Ok(None),
         }
     }
 
