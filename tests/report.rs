@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use counterfoil::model::{
-    BackendInfo, BackendKind, Caveat, Change, Comparison, Difference, Fingerprint, FunctionCount,
-    Limit, Measurement, Metric, MetricChange, OpcodeMix, Outcome, Pin, Pinning, ProcessCount,
-    RegionCount, Repeats, Split, Verdict,
+    Attempt, BackendInfo, BackendKind, Caveat, Change, Comparison, Difference, Fingerprint,
+    FunctionCount, Limit, Measurement, Metric, MetricChange, OpcodeMix, Outcome, Pin, Pinning,
+    ProcessCount, RegionCount, Repeats, Split, Verdict,
 };
 use counterfoil::report::{Checkup, Side, State, Top, View, WorkloadRow, json, markdown, terminal};
 
@@ -96,6 +96,7 @@ fn simple() -> Measurement {
             environment: facts(&[("arch", "x86_64"), ("cpu", "AMD EPYC 7763")]),
         },
         caveats: Vec::new(),
+        attempts: Vec::new(),
     }
 }
 
@@ -198,6 +199,12 @@ fn full() -> Measurement {
                 text: "the kernel is older than 5.3.".to_owned(),
             },
         ],
+        attempts: vec![Attempt {
+            program: "/usr/bin/git".to_owned(),
+            pid: 4711,
+            address: "93.184.216.34:443".to_owned(),
+            times: 3,
+        }],
     }
 }
 
@@ -733,7 +740,14 @@ mod schema {
 
     #[test]
     fn a_document_without_one_of_its_top_level_keys_is_refused() {
-        let optional = ["opcodes", "functions", "regions", "split", "shims"];
+        let optional = [
+            "opcodes",
+            "functions",
+            "regions",
+            "split",
+            "shims",
+            "attempts",
+        ];
         for (name, document) in documents() {
             for key in document.as_object().unwrap().keys() {
                 let mut cut = document.clone();

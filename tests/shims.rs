@@ -11,7 +11,7 @@ use common::Need::{DefaultBackend, Program, Step};
 use common::project::Project;
 use common::{case, counterfoil, output, skipped, stderr, stdout};
 use counterfoil::backend::{Detail, Settings};
-use counterfoil::model::{Answer, BackendKind, Content, Shim, Shown};
+use counterfoil::model::{Answer, BackendKind, Content, Network, Shim, Shown};
 use counterfoil::supervise::choose::choose;
 use counterfoil::supervise::{Input, Job, Output, measure};
 use serde_json::Value;
@@ -148,6 +148,9 @@ fn a_shim_is_counted_the_same_by_step_and_engine() {
         subject: Vec::new(),
         facts: Vec::new(),
         shown: Shown::default(),
+        network: Network::Host,
+        services: Vec::new(),
+        exit: 0,
         shims: vec![Shim {
             name: "uv".to_owned(),
             recorded: false,

@@ -108,7 +108,7 @@ impl Backend for Dbi {
         // Where addresses differ from run to run, nothing kept would ever fit.
         let keeps = self.settings.code_cache && launch.fixed_addresses;
         let store = keeps.then(Store::open).flatten();
-        let mut engine = Engine::new(want, log, store, launch.machine)?;
+        let mut engine = Engine::new(want, log, store, launch.machine, launch.lender())?;
         let launch = Launch {
             no_rseq: true,
             engine: Some(EngineCalls {
@@ -145,6 +145,7 @@ impl Backend for Dbi {
             modules: counted.modules,
             pinning: finish::pinning(&launch, &finished),
             caveats,
+            attempts: finished.attempts,
         })
     }
 }

@@ -139,6 +139,7 @@ impl Backend for Fake {
             modules: Vec::new(),
             pinning: finish::pinning(launch, &finished),
             caveats: finish::caveats(&finished),
+            attempts: finished.attempts,
         })
     }
 }

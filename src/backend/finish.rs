@@ -51,6 +51,10 @@ pub fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
             why,
         );
     }
+    if !launch.beside.is_empty() {
+        let why = "in how many pieces the answers of services come is not fixed";
+        settle(&mut pinning, Pin::Network, &finished.rested, why);
+    }
     if launch.cpu.is_some() {
         pinning.pinned(Pin::OneCpu);
     }
@@ -155,6 +159,8 @@ mod tests {
             fixed_random: fixed,
             hidden_vdso: Ok(()),
             answered_random: Ok(()),
+            attempts: Vec::new(),
+            rested: Ok(()),
         }
     }
 

@@ -171,6 +171,7 @@ fn count(
         processes: processes(session, &launch),
         pinning: finish::pinning(&launch, &finished),
         caveats,
+        attempts: finished.attempts,
     })
 }
 

@@ -132,6 +132,7 @@ mod counting {
                 modules: counted.modules,
                 pinning: pinning(launch, &finished, on_one_cpu),
                 caveats,
+                attempts: finished.attempts,
             })
         }
     }

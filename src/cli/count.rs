@@ -101,5 +101,8 @@ pub(super) fn job(
         subject: Vec::new(),
         facts: Vec::new(),
         shims: Vec::new(),
+        network: counting.network,
+        services: Vec::new(),
+        exit: 0,
     }
 }

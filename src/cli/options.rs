@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::backend::Detail;
-use crate::model::{BackendKind, Cpu, Shown, Time};
+use crate::model::{BackendKind, Cpu, Network, Shown, Time};
 use crate::report::Top;
 use crate::suite::parse_duration;
 
@@ -52,6 +52,9 @@ pub struct Counting {
     /// Kill the program after this time (500ms, 60s, 2m).
     #[arg(long, value_name = "TIME", value_parser = time_limit)]
     pub timeout: Option<Duration>,
+    /// The program's network: host, loopback (one of its own with 127.0.0.1 only) or none.
+    #[arg(long, default_value = "host", value_name = "NETWORK", value_parser = str::parse::<Network>)]
+    pub network: Network,
 }
 
 /// A backend by name, or `auto`.

@@ -102,6 +102,12 @@ fn anew(
     if fine {
         return Ok(Ok(recorded.shims));
     }
-    let how = unexpected_end(case, recorded.outcome, &[recorded.written]);
+    let how = unexpected_end(
+        case,
+        recorded.outcome,
+        &[],
+        &[recorded.written],
+        &recorded.logs,
+    );
     Ok(Err(format!("when its shims were recorded, {how}")))
 }

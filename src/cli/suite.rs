@@ -17,7 +17,8 @@ use crate::backend::{Detail, Settings};
 use crate::baseline::{Output as Kept, Store};
 use crate::compare::normalize::{Normalizer, Places};
 use crate::compare::snapshot;
-use crate::model::{Measurement, Outcome, Shim};
+use crate::model::{Attempt, Measurement, Outcome, Shim};
+use crate::report;
 use crate::suite::{Case, CommandLine, Manifest, Selection};
 use crate::supervise::choose::{Chosen, choose};
 use crate::supervise::{Input, Job, JobError, Measured, Output, Written, build, measure, parallel};
@@ -197,9 +198,8 @@ impl Suite {
         let offers = chosen.backend.offers();
         Job {
             command,
-            env: case
-                .env
-                .iter()
+            env: exported(case)
+                .chain(&case.env)
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
             cwd: Some(case.cwd.clone()),
@@ -224,8 +224,16 @@ impl Suite {
                 .map(|fact| fact.argv.clone())
                 .collect(),
             shims: Vec::new(),
+            network: case.network,
+            services: case.services.clone(),
+            exit: case.exit,
         }
     }
+}
+
+/// What a case's services have it know; its own variables win.
+fn exported(case: &Case) -> impl Iterator<Item = (&String, &String)> {
+    case.services.iter().flat_map(|service| &service.export)
 }
 
 /// The folder whose code is the subject: the repository or checkout that the manifest is in (its root has `.git`, a
@@ -347,10 +355,17 @@ fn ran(
     let Measured {
         measurement,
         written,
+        logs,
     } = measured;
     let is_any_exit = matches!(measurement.outcome, Outcome::Exited(_)) && case.snapshot.exit;
     if measurement.outcome != Outcome::Exited(case.exit) && !is_any_exit {
-        return Ran::Failed(unexpected_end(case, measurement.outcome, &written));
+        return Ran::Failed(unexpected_end(
+            case,
+            measurement.outcome,
+            &measurement.attempts,
+            &written,
+            &logs,
+        ));
     }
     if let Some(path) = files(case)
         .zip(before)
@@ -380,8 +395,14 @@ fn ran(
 const TAIL_BYTES: usize = 2000;
 
 /// How a case ended that should have ended otherwise, with the end of its standard error.
-pub fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> String {
-    let how = match outcome {
+pub fn unexpected_end(
+    case: &Case,
+    outcome: Outcome,
+    attempts: &[Attempt],
+    written: &[Written],
+    logs: &[(String, PathBuf)],
+) -> String {
+    let mut how = match outcome {
         Outcome::Exited(code) => format!("it ended with exit code {code}, not {}", case.exit),
         Outcome::Killed(signal) => match Signal::try_from(signal) {
             Ok(name) => format!("signal {signal} ({name}) killed it"),
@@ -389,6 +410,13 @@ pub fn unexpected_end(case: &Case, outcome: Outcome, written: &[Written]) -> Str
         },
         Outcome::TimedOut => format!("its time of {:?} was up", case.timeout),
     };
+    for attempt in attempts {
+        how = format!("{how}; {}", report::attempt(attempt));
+    }
+    for (service, log) in logs {
+        let log = log.display();
+        how = format!("{how}; the log of service `{service}` is kept in `{log}`");
+    }
     let stderr = written.first().map_or(&[][..], |written| &written.stderr);
     let tail = &stderr[stderr.len().saturating_sub(TAIL_BYTES)..];
     match String::from_utf8_lossy(tail).trim() {

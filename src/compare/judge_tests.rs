@@ -37,6 +37,7 @@ pub(crate) fn measurement(instructions: u64, opcodes: &[(&str, u64)]) -> Measure
             environment: [("arch".to_owned(), "x86_64".to_owned())].into(),
         },
         caveats: Vec::new(),
+        attempts: Vec::new(),
     }
 }
 

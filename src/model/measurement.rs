@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fingerprint, Functions, Metric, OpcodeMix, Pinning};
+use super::{Attempt, Fingerprint, Functions, Metric, OpcodeMix, Pinning};
 
 /// A way of counting. Counts of two of them are never compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -217,6 +217,8 @@ pub struct Run {
     pub pinning: Pinning,
     /// What makes the count differ from its definition.
     pub caveats: Vec<Caveat>,
+    /// What it tried to reach in vain, without the machine's network.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Whether repeated runs agreed.
@@ -265,6 +267,9 @@ pub struct Measurement {
     pub fingerprint: Fingerprint,
     /// What makes the count differ from its definition.
     pub caveats: Vec<Caveat>,
+    /// What its first run tried to reach in vain, without the machine's network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
 }
 
 impl Measurement {

@@ -9,6 +9,7 @@ mod limit;
 mod machine;
 mod measurement;
 mod metric;
+mod network;
 mod normalize;
 mod pinning;
 mod shim;
@@ -25,6 +26,7 @@ pub use measurement::{
     Run, Split, UnknownBackend,
 };
 pub use metric::{Metric, UnknownMetric};
+pub use network::{Attempt, Network, UnknownNetwork};
 pub use normalize::{Normalize, Replacement};
 pub use pinning::{Pin, PinState, Pinning};
 pub use shim::{Answer, Content, Shim};

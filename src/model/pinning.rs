@@ -43,11 +43,13 @@ pub enum Pin {
     Clock,
     /// Standard input is `/dev/null` or a file, not whatever happened to be open.
     Stdin,
+    /// The machine's network and what answers there are out of reach.
+    Network,
 }
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 17] = [
+    pub const ALL: [Pin; 18] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -65,6 +67,7 @@ impl Pin {
         Pin::DirectoryOrder,
         Pin::Clock,
         Pin::Stdin,
+        Pin::Network,
     ];
 }
 
@@ -88,6 +91,7 @@ impl fmt::Display for Pin {
             Pin::DirectoryOrder => "directory order",
             Pin::Clock => "clocks",
             Pin::Stdin => "standard input",
+            Pin::Network => "network",
         })
     }
 }

@@ -20,7 +20,7 @@ use crate::model::{BackendKind, Comparison, Verdict};
 pub use crate::model::Side;
 pub use number::{grouped, percent, ratio, share, signed};
 pub use style::{Paint, View};
-pub use words::command_line;
+pub use words::{attempt, command_line};
 
 /// How many rows of a long list to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 
 use super::number::{counted, grouped, share};
 use super::style::visible;
-use crate::model::{Caveat, Comparison, Difference, Limit, Outcome, Pin, Repeats, Split, Verdict};
+use crate::model::{
+    Attempt, Caveat, Comparison, Difference, Limit, Outcome, Pin, Repeats, Split, Verdict,
+};
 
 /// Characters of a long hexadecimal digest that tell it from another.
 const DIGEST_CHARACTERS: usize = 12;
@@ -64,6 +66,7 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::DirectoryOrder => "directory order",
         Pin::Clock => "clocks",
         Pin::Stdin => "stdin",
+        Pin::Network => "network",
     }
 }
 
@@ -142,6 +145,24 @@ pub(super) fn shim_calls(shims: &BTreeMap<String, u64>) -> String {
         format!("{name} {}", counted(calls, "call"))
     };
     shims.iter().map(calls).collect::<Vec<_>>().join(", ")
+}
+
+/// What a program tried to reach in vain, as a sentence without its full stop.
+pub fn attempt(attempt: &Attempt) -> String {
+    let Attempt {
+        program,
+        pid,
+        address,
+        times,
+    } = attempt;
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let often = match times {
+        1 => String::new(),
+        times => format!(", {} times", grouped(*times)),
+    };
+    let text =
+        format!("{name} (pid {pid}) tried to connect to {address}{often}: it has no such network");
+    visible(&text).into_owned()
 }
 
 /// `fact: before -> after`, digests shortened where that still tells them apart.

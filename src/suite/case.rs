@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Parity, ShimSource};
-use crate::model::{Gate, Normalize, Shown, Tolerance};
+use crate::model::{Gate, Network, Normalize, Shown, Tolerance};
 
 /// One workload with one set of parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,43 @@ pub struct Case {
     pub shims: Vec<ShimSource>,
     /// What must be the same in all cases that differ in one parameter only.
     pub parity: Option<Parity>,
+    /// The network that it has.
+    pub network: Network,
+    /// What runs beside it, in the order in which it starts.
+    pub services: Vec<Service>,
+}
+
+/// A server that runs beside a case, in its network, and is not counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Program and arguments, never empty.
+    pub command: Vec<String>,
+    /// The program's file: from the manifest's folder when the command names it with a slash, otherwise a name to look
+    /// up in `PATH`.
+    pub program: PathBuf,
+    /// Variables added to its pinned environment.
+    pub env: BTreeMap<String, String>,
+    /// Variables added to the environment of the workload.
+    pub export: BTreeMap<String, String>,
+    /// Its working directory.
+    pub cwd: PathBuf,
+    /// By what it shows that it serves.
+    pub ready: Ready,
+}
+
+/// The signs by which a service shows that it serves; at least one, and all of them must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// It listens on this TCP port.
+    pub port: Option<u16>,
+    /// It has written this file.
+    pub file: Option<PathBuf>,
+    /// It has written a line with this text to its standard output or error.
+    pub line: Option<String>,
+    /// After this time it has failed.
+    pub timeout: Duration,
 }
 
 /// A command of the manifest that is not counted: a build step, a fingerprint.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::reader::{Reader, Value};
-use super::shared::{gate, repeat, shown, timeout};
+use super::service::{check_used, services};
+use super::shared::{gate, network, repeat, shown, timeout};
 use super::shims::{Shims, shims};
 use super::workload::{Workload, cases, workload};
 use super::{Case, FILE_NAME, Problem, SuiteError};
-use crate::model::{BackendKind, Shown, default_gate};
+use crate::model::{BackendKind, Network, Shown, default_gate};
 
 /// What counts when nothing else is said: the engine, which needs nothing that is not there, and counts exactly; elsewhere
 /// than on x86-64 there is none. Not the best of the machine: `record` and `check` must agree on one everywhere.
@@ -28,8 +29,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Two runs show whether counts agree.
 const DEFAULT_REPEAT: u32 = 2;
 
-const ROOT_KEYS: [&str; 4] = ["suite", "gate", "workload", "shim"];
-const SUITE_KEYS: [&str; 6] = ["backend", "repeat", "jobs", "timeout", "cpu", "time"];
+const ROOT_KEYS: [&str; 5] = ["suite", "gate", "workload", "shim", "service"];
+const SUITE_KEYS: [&str; 7] = [
+    "backend", "repeat", "jobs", "timeout", "cpu", "time", "network",
+];
 
 /// A whole manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +59,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The machine that programs see, unless the workload says otherwise.
     pub shown: Shown,
+    /// The network of a workload without services, unless it says otherwise.
+    pub network: Network,
 }
 
 impl Manifest {
@@ -125,6 +130,9 @@ fn manifest<'t>(r: &mut Reader<'t>, path: &Path, root: &DeTable<'t>) -> Option<M
     if let Some(value) = fields.get("gate") {
         defaults.extend(gate(r, "gate", value));
     }
+    let beside = fields
+        .get("service")
+        .map_or(Vec::new(), |value| services(r, value));
     let Some(value) = fields.get("workload") else {
         r.problem(
             0,
@@ -145,8 +153,20 @@ fn manifest<'t>(r: &mut Reader<'t>, path: &Path, root: &DeTable<'t>) -> Option<M
     let mut seen = BTreeMap::new();
     let mut workloads = Vec::new();
     for table in tables {
-        workloads.extend(workload(r, table, &settings, &defaults, &known, &mut seen));
+        workloads.extend(workload(
+            r,
+            table,
+            &settings,
+            &defaults,
+            (&known, &beside),
+            &mut seen,
+        ));
     }
+    check_used(
+        r,
+        &beside,
+        workloads.iter().flat_map(|workload| &workload.services),
+    );
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     Some(Manifest {
         path: path.to_owned(),
@@ -163,6 +183,7 @@ fn settings<'t>(r: &mut Reader<'t>, value: Option<&Value<'t>>) -> Settings {
         jobs: None,
         timeout: DEFAULT_TIMEOUT,
         shown: Shown::default(),
+        network: Network::Host,
     };
     let table = value.and_then(|value| r.table("suite", value, "`[suite]`"));
     let Some(fields) = table.map(|table| r.fields(table, &SUITE_KEYS)) else {
@@ -182,6 +203,9 @@ fn settings<'t>(r: &mut Reader<'t>, value: Option<&Value<'t>>) -> Settings {
         settings.timeout = timeout;
     }
     settings.shown = shown(r, &fields, settings.shown);
+    if let Some(network) = get("network").and_then(|value| network(r, value)) {
+        settings.network = network;
+    }
     settings
 }
 

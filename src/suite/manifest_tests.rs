@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Limit, Metric};
+use crate::suite::Ready;
 
 const FULL: &str = r#"
 [suite]
@@ -120,8 +121,8 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
     let text = "[[workload]]\nname = \"a\"\n  comand = [\"x\"]\ncommand = \"x\"";
     let expected = "counterfoil.toml:3:3: unknown key `comand`; did you mean `command`?";
     assert_eq!(words(text), expected);
-    assert!(wrong("network = \"none\"").starts_with(
-        "counterfoil.toml:4:1: unknown key `network`; known here are `name`, `command`"
+    assert!(wrong("cheese = \"none\"").starts_with(
+        "counterfoil.toml:4:1: unknown key `cheese`; known here are `name`, `command`"
     ));
     assert!(words("[sute]\n").contains("1:2: unknown key `sute`; did you mean `suite`?"));
 }
@@ -248,6 +249,139 @@ fn each_mistake_is_named_with_its_remedy() {
             "{words}"
         );
     }
+}
+
+/// A manifest with a service table and the further lines of a workload.
+fn with_service(service: &str, workload: &str) -> String {
+    format!("[service.pypi]\n{service}\n[[workload]]\nname = \"a\"\ncommand = \"x\"\n{workload}\n")
+}
+
+#[test]
+fn a_workload_with_a_service_has_a_network_of_its_own_and_what_the_service_exports() {
+    let service = "command = \"bin/serve -p {port}\"\nexport = { URL = \"http://127.0.0.1:{port}/{{port}}\" }\nready = { port = 3141, file = \"up\", line = \"on\", timeout = \"5s\" }";
+    let manifest = parse(&with_service(service, "services = [\"pypi\"]")).unwrap();
+    let case = &manifest.cases()[0];
+    assert_eq!(case.network, Network::Loopback);
+    let [service] = case.services.as_slice() else {
+        panic!("{:?}", case.services)
+    };
+    assert_eq!(service.command, ["bin/serve", "-p", "3141"]);
+    assert_eq!(service.program, Path::new("/suite/bin/serve"));
+    assert_eq!(service.export["URL"], "http://127.0.0.1:3141/{port}");
+    assert_eq!(service.cwd, Path::new("/suite"));
+    let ready = Ready {
+        port: Some(3141),
+        file: Some("/suite/up".into()),
+        line: Some("on".to_owned()),
+        timeout: Duration::from_secs(5),
+    };
+    assert_eq!(service.ready, ready);
+}
+
+#[test]
+fn the_network_is_the_workloads_or_the_suites_or_the_machines() {
+    let network = |suite: &str, workload: &str| {
+        let text =
+            format!("[suite]\n{suite}\n[[workload]]\nname = \"a\"\ncommand = \"x\"\n{workload}\n");
+        parse(&text).unwrap().cases()[0].network
+    };
+    assert_eq!(network("", ""), Network::Host);
+    assert_eq!(network("network = \"none\"", ""), Network::None);
+    let both = network("network = \"none\"", "network = \"loopback\"");
+    assert_eq!(both, Network::Loopback);
+}
+
+#[test]
+fn each_mistake_of_a_service_is_named_with_its_remedy() {
+    const GOOD: &str = "command = \"x\"\nready = { port = 1 }";
+    const USED: &str = "services = [\"pypi\"]";
+    for (service, workload, expected) in [
+        (
+            GOOD,
+            "",
+            "1:10: service `pypi` is not used; add `services = [\"pypi\"]`",
+        ),
+        (
+            GOOD,
+            "services = [\"pypy\"]",
+            "7:13: unknown service `pypy`; did you mean `pypi`?",
+        ),
+        (
+            GOOD,
+            "services = [\"zzzz\"]",
+            "7:13: unknown service `zzzz`; known are `pypi`, and a table `[service.zzzz]` makes another",
+        ),
+        (
+            GOOD,
+            "services = [\"pypi\", \"pypi\"]",
+            "7:21: service `pypi` is named twice",
+        ),
+        (
+            GOOD,
+            "services = \"pypi\"",
+            "7:12: `services` is a string; write an array of names",
+        ),
+        (
+            GOOD,
+            "services = [\"pypi\"]\nnetwork = \"none\"",
+            "8:11: without a network, service `pypi` cannot be reached",
+        ),
+        (
+            GOOD,
+            "services = [\"pypi\"]\nnetwork = \"lo\"",
+            "8:11: unknown network `lo`; known are `none`, `loopback` and `host`",
+        ),
+        (
+            "command = \"x\"",
+            USED,
+            "1:10: service `pypi` without `ready`",
+        ),
+        (
+            "ready = { port = 1 }",
+            USED,
+            "1:10: service `pypi` without `command`",
+        ),
+        (
+            "command = \"x\"\nready = {}",
+            USED,
+            "3:9: `ready` names no sign",
+        ),
+        (
+            "command = \"x\"\nready = { port = 0 }",
+            USED,
+            "3:18: `port` is out of range",
+        ),
+        (
+            "command = \"x\"\nready = { prt = 1 }",
+            USED,
+            "3:11: unknown key `prt`; did you mean `port`?",
+        ),
+        (
+            "command = \"x {port}\"\nready = { line = \"up\" }",
+            USED,
+            "2:11: unknown parameter `{port}`; a service has `{port}`, where `ready` names one",
+        ),
+        (
+            "comand = \"x\"\nready = { port = 1 }",
+            USED,
+            "2:1: unknown key `comand`; did you mean `command`?",
+        ),
+    ] {
+        let words = words(&with_service(service, workload));
+        assert!(
+            words.contains(expected),
+            "{service} {workload}\n  said: {words}\n  not:  {expected}"
+        );
+    }
+    let two = "[service.b]\ncommand = \"x\"\nready = { port = 1 }\n";
+    let words = words(&format!(
+        "{two}{}",
+        with_service(GOOD, "services = [\"b\", \"pypi\"]")
+    ));
+    assert!(
+        words.contains("services `b` and `pypi` have the same port"),
+        "{words}"
+    );
 }
 
 #[test]

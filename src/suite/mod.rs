@@ -13,13 +13,14 @@ mod params;
 mod placeholders;
 mod reader;
 mod selection;
+mod service;
 mod shared;
 mod shims;
 mod template;
 mod words;
 mod workload;
 
-pub use case::{Case, CommandLine, Snapshot};
+pub use case::{Case, CommandLine, Ready, Service, Snapshot};
 pub use durations::{BadDuration, parse as parse_duration};
 pub use error::{Problem, SuiteError};
 pub use manifest::{Manifest, Settings};

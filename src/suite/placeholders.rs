@@ -12,12 +12,24 @@ use super::template::{Template, is_name};
 pub(super) struct Placeholders<'m> {
     matrix: &'m Matrix,
     used: BTreeSet<String>,
+    of_a_service: bool,
 }
 
 impl<'m> Placeholders<'m> {
     pub fn new(matrix: &'m Matrix) -> Self {
-        let used = BTreeSet::new();
-        Placeholders { matrix, used }
+        Placeholders {
+            matrix,
+            used: BTreeSet::new(),
+            of_a_service: false,
+        }
+    }
+
+    /// Those of a service: its port, where it has one.
+    pub fn of_a_service(matrix: &'m Matrix) -> Self {
+        Placeholders {
+            of_a_service: true,
+            ..Placeholders::new(matrix)
+        }
     }
 
     /// Text with placeholders, each of which must be a parameter.
@@ -35,6 +47,9 @@ impl<'m> Placeholders<'m> {
                 .collect();
             let hint = match nearest(name, &known) {
                 Some(near) => format!("did you mean `{{{near}}}`?"),
+                None if self.of_a_service => format!(
+                    "a service has `{{port}}`, where `ready` names one; write `{{{{{name}}}}}` for the text itself"
+                ),
                 None => format!(
                     "add `{name} = [...]` to `params`, or write `{{{{{name}}}}}` for the text itself"
                 ),

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::reader::{Reader, Value, in_order, nearest};
 use super::{CommandLine, durations};
-use crate::model::{Gate, Limit, Metric, Shown};
+use crate::model::{Gate, Limit, Metric, Network, Shown};
 
 pub(super) fn repeat(r: &mut Reader<'_>, value: &Value<'_>) -> Option<u32> {
     let repeat = r.integer("repeat", value, 1..1001)?;
@@ -20,6 +20,13 @@ pub(super) fn timeout(r: &mut Reader<'_>, value: &Value<'_>) -> Option<Duration>
     let text = r.string("timeout", value, "a string with a unit, such as `\"60s\"`")?;
     durations::parse(text)
         .map_err(|bad| r.problem(value.span().start, bad))
+        .ok()
+}
+
+pub(super) fn network(r: &mut Reader<'_>, value: &Value<'_>) -> Option<Network> {
+    let text = r.string("network", value, "`\"none\"`, `\"loopback\"` or `\"host\"`")?;
+    text.parse()
+        .map_err(|unknown| r.problem(value.span().start, unknown))
         .ok()
 }
 

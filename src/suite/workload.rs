@@ -8,16 +8,17 @@ use super::outputs::{Wanted, differs, parity, snapshot};
 use super::params::{self, Matrix};
 use super::placeholders::{Placeholders, check, matrix};
 use super::reader::{Reader, Value, in_order};
-use super::shared::{command_line, gate, repeat, shown, timeout};
+use super::service::{self, chosen};
+use super::shared::{command_line, gate, network, repeat, shown, timeout};
 use super::shims::{self, Shims};
 use super::template::Template;
 use super::{Case, CommandLine, Parity, Settings, ShimSource, Snapshot, words};
-use crate::model::{Gate, Shown};
+use crate::model::{Gate, Network, Shown};
 
 /// Longer names do not fit in a file name with its suffixes on every file system.
 const LONGEST_NAME: usize = 100;
 
-const WORKLOAD_KEYS: [&str; 21] = [
+const WORKLOAD_KEYS: [&str; 23] = [
     "name",
     "command",
     "params",
@@ -39,6 +40,8 @@ const WORKLOAD_KEYS: [&str; 21] = [
     "shims",
     "parity",
     "differs",
+    "network",
+    "services",
 ];
 
 /// A workload with its placeholders.
@@ -63,6 +66,8 @@ pub(super) struct Workload {
     shown: Shown,
     shims: Vec<ShimSource>,
     parity: Option<Parity>,
+    network: Network,
+    pub services: Vec<service::Entry>,
 }
 
 /// Reads one workload; `seen` are the names of those before it, each with its place.
@@ -71,7 +76,7 @@ pub(super) fn workload<'t>(
     value: &Value<'t>,
     settings: &Settings,
     defaults: &Gate,
-    known: &Shims,
+    (known, beside): (&Shims, &[service::Entry]),
     seen: &mut BTreeMap<String, usize>,
 ) -> Option<Workload> {
     let at = value.span().start;
@@ -101,6 +106,7 @@ pub(super) fn workload<'t>(
         let message = "`exit` beside `snapshot = { exit = true }`: the snapshot holds the exit code; remove one of both";
         r.problem(value.span().start, message);
     }
+    let services = get("services").map_or(Vec::new(), |value| chosen(r, value, beside));
     let workload = Workload {
         name: name.unwrap_or_default(),
         command: get("command").map_or(Vec::new(), |value| command(r, p, value)),
@@ -108,7 +114,7 @@ pub(super) fn workload<'t>(
         build: get("build").and_then(|value| command_line(r, "build", value)),
         tags: get("tags").map_or(Vec::new(), |value| tags(r, value)),
         stdin: get("stdin").and_then(|value| p.path(r, "stdin", value)),
-        env: get("env").map_or(BTreeMap::new(), |value| env(r, p, value)),
+        env: get("env").map_or(BTreeMap::new(), |value| env(r, p, "env", value)),
         cwd: get("cwd").and_then(|value| p.path(r, "cwd", value)),
         timeout: get("timeout")
             .and_then(|value| timeout(r, value))
@@ -125,6 +131,13 @@ pub(super) fn workload<'t>(
             .unwrap_or(settings.repeat),
         shown: shown(r, &fields, settings.shown),
         shims: get("shims").map_or(Vec::new(), |value| shims::wanted(r, value, known)),
+        network: get("network")
+            .and_then(|value| network_beside(r, value, &services))
+            .unwrap_or(match services.is_empty() {
+                true => settings.network,
+                false => Network::Loopback,
+            }),
+        services,
     };
     if let (Some(value), Some(_)) = (get("shims"), params::cases(&workload.params)) {
         check_program(r, value, &workload);
@@ -147,6 +160,20 @@ fn check_program(r: &mut Reader<'_>, shims: &Value<'_>, workload: &Workload) {
             r.problem(shims.span().start, message);
         }
     }
+}
+
+/// The network of a workload that has these services.
+fn network_beside(
+    r: &mut Reader<'_>,
+    value: &Value<'_>,
+    services: &[service::Entry],
+) -> Option<Network> {
+    let network = network(r, value)?;
+    if let (Network::None, Some(service)) = (network, services.first()) {
+        let name = &service.name;
+        r.problem(value.span().start, format!("without a network, service `{name}` cannot be reached; write `network = \"loopback\"`, or remove the key"));
+    }
+    Some(network)
 }
 
 /// A name that can be a file's name everywhere and that no other workload has.
@@ -182,7 +209,11 @@ fn name(
     Some(name.to_owned())
 }
 
-fn command<'t>(r: &mut Reader<'t>, p: &mut Placeholders<'_>, value: &Value<'t>) -> Vec<Template> {
+pub(super) fn command<'t>(
+    r: &mut Reader<'t>,
+    p: &mut Placeholders<'_>,
+    value: &Value<'t>,
+) -> Vec<Template> {
     const WANTED: &str = "an array of strings, or one string";
     let at = value.span().start;
     let mut templates = Vec::new();
@@ -233,13 +264,14 @@ fn tags<'t>(r: &mut Reader<'t>, value: &Value<'t>) -> Vec<String> {
     tags.iter().filter_map(tag).collect()
 }
 
-fn env<'t>(
+pub(super) fn env<'t>(
     r: &mut Reader<'t>,
     p: &mut Placeholders<'_>,
+    key: &str,
     value: &Value<'t>,
 ) -> BTreeMap<String, Template> {
     let mut env = BTreeMap::new();
-    let Some(table) = r.table("env", value, "a table, such as `{ MODE = \"fast\" }`") else {
+    let Some(table) = r.table(key, value, "a table, such as `{ MODE = \"fast\" }`") else {
         return env;
     };
     for (key, value) in in_order(table) {
@@ -311,11 +343,17 @@ fn case(folder: &Path, workload: &Workload, row: Vec<(String, String)>) -> Case 
         shown: workload.shown,
         shims: workload.shims.clone(),
         parity: workload.parity.clone(),
+        network: workload.network,
+        services: workload
+            .services
+            .iter()
+            .map(|entry| entry.service(folder))
+            .collect(),
         params: row,
     }
 }
 
-fn program(folder: &Path, name: &str) -> PathBuf {
+pub(super) fn program(folder: &Path, name: &str) -> PathBuf {
     if name.contains('/') {
         folder.join(name)
     } else {

@@ -140,6 +140,11 @@ impl Environment {
         }
     }
 
+    /// The value of a variable, before padding.
+    pub fn value(&self, name: &str) -> Option<OsString> {
+        self.variables.get(OsStr::new(name)).cloned()
+    }
+
     /// Whether `name` still has the value that was fixed for it.
     fn keeps(&self, name: &str) -> bool {
         let value = self.variables.get(OsStr::new(name));

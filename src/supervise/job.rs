@@ -16,16 +16,19 @@ use super::environment::{Environment, StackLayout, script_args};
 use super::fingerprint::{self, FingerprintError};
 use super::input::{Input, Source};
 use super::machine::{self, MachineError};
+use super::network::{self, NetworkError};
 use super::output::{Output, Sinks, Written};
 use super::scratch::{Scratch, ScratchError};
+use super::service::{ServiceError, Services};
 use super::shims::record::Recording;
 use super::shims::{Ready, ShimError};
 use crate::backend::{BackendError, Detail, finish};
 use crate::model::{
-    BackendKind, Fingerprint, Machine, Measurement, Metric, Outcome, Pin, Pinning, Repeats, Run,
-    Shim, Shown, Split,
+    BackendKind, Fingerprint, Machine, Measurement, Metric, Network, Outcome, Pin, Pinning,
+    Repeats, Run, Shim, Shown, Split,
 };
-use crate::suite::Recorder;
+use crate::suite::{Recorder, Service};
+use crate::sys::handle::Handle;
 use crate::sys::spawn::Launch;
 use crate::sys::tree;
 
@@ -67,6 +70,12 @@ pub struct Job {
     pub facts: Vec<Vec<String>>,
     /// Fake programs in front of `PATH`.
     pub shims: Vec<Shim>,
+    /// The network that it has.
+    pub network: Network,
+    /// What runs beside it, started anew for each run.
+    pub services: Vec<Service>,
+    /// The exit code that is a success; the logs of the services are kept when a run ends otherwise.
+    pub exit: i32,
 }
 
 /// A measurement and what its runs wrote (where that was kept), in order.
@@ -76,6 +85,8 @@ pub struct Measured {
     pub measurement: Measurement,
     /// Output of each run; empty unless [`Output::Keep`].
     pub written: Vec<Written>,
+    /// Logs of services that were kept because a run did not end as it should, by the service's name.
+    pub logs: Vec<(String, PathBuf)>,
 }
 
 /// Why a job has no measurement.
@@ -107,6 +118,12 @@ pub enum JobError {
     /// A shim was not called as it should be, or could not be made.
     #[error(transparent)]
     Shim(ShimError),
+    /// The kernel refuses the network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A service failed.
+    #[error(transparent)]
+    Service(Box<ServiceError>),
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -117,6 +134,16 @@ impl From<ShimError> for JobError {
         match error {
             ShimError::Cancelled(stop) => JobError::Cancelled(stop),
             other => JobError::Shim(other),
+        }
+    }
+}
+
+impl From<ServiceError> for JobError {
+    fn from(error: ServiceError) -> JobError {
+        match error {
+            ServiceError::Cancelled(stop) => JobError::Cancelled(stop),
+            ServiceError::Scratch(error) => JobError::Scratch(error),
+            error => JobError::Service(Box::new(error)),
         }
     }
 }
@@ -133,22 +160,23 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
     let mut input =
         Source::prepare(&job.input, job.runs).map_err(stream(input_name(&job.input)))?;
     let mut runs = Vec::new();
-    let mut written = Vec::new();
+    let (mut written, mut logs) = (Vec::new(), Vec::new());
     for number in 1..=job.runs.max(1) {
         cancel::check()?;
         if let Some(shims) = &shims {
             shims.begin()?;
         }
-        let (mut run, kept) = run_once(job, chosen, &launch, &mut input)?;
+        let mut once = run_once(job, chosen, &launch, &mut input)?;
         cancel::check()?;
         if let Some(shims) = &shims {
-            let of_run = shims.finish(&mut run)?;
+            let of_run = shims.finish(&mut once.run)?;
             if number == 1 {
                 calls = of_run;
             }
         }
-        written.extend(kept);
-        runs.push(run);
+        written.extend(once.written);
+        logs.extend(once.logs);
+        runs.push(once.run);
         if runs
             .last()
             .is_some_and(|run| run.outcome == Outcome::TimedOut)
@@ -172,6 +200,7 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
     Ok(Measured {
         measurement: summarise(job, chosen, machine, runs, fingerprint, calls),
         written,
+        logs,
     })
 }
 
@@ -184,6 +213,8 @@ pub struct Recorded {
     pub outcome: Outcome,
     /// What it wrote.
     pub written: Written,
+    /// Logs of services that were kept because it did not end as it should.
+    pub logs: Vec<(String, PathBuf)>,
 }
 
 /// Runs the job's command once, uncounted, and records the programs that `recorders` name. The job's own shims are not
@@ -195,14 +226,16 @@ pub fn record(job: &Job, chosen: &Chosen, recorders: &[Recorder]) -> Result<Reco
     let recording = Recording::prepare(recorders, job.seed, &path, &cwd)?;
     let (_, launch) = prepare(job, &cwd, chosen, machine, Some(&recording.bin()))?;
     let mut input = Source::prepare(&job.input, 1).map_err(stream(input_name(&job.input)))?;
-    let (finished, written) = with_streams(job, &launch, &mut input, |launch| {
+    let outcome = |finished: &tree::Finished| finish::outcome(finished.end);
+    let once = surrounded(job, &launch, &mut input, outcome, |launch| {
         Ok(tree::run(launch, &mut Nobody).map_err(BackendError::from)?)
     })?;
     cancel::check()?;
     Ok(Recorded {
         shims: recording.finish()?,
-        outcome: finish::outcome(finished.end),
-        written: written.unwrap_or_default(),
+        outcome: finish::outcome(once.run.end),
+        written: once.written.unwrap_or_default(),
+        logs: once.logs,
     })
 }
 
@@ -347,30 +380,45 @@ fn head(file: &Path) -> Vec<u8> {
     read.map_or_else(|_| Vec::new(), |_| bytes)
 }
 
+/// One run, and what is left of it.
+struct Once<T> {
+    run: T,
+    written: Option<Written>,
+    logs: Vec<(String, PathBuf)>,
+}
+
 fn run_once(
     job: &Job,
     chosen: &Chosen,
     launch: &Launch,
     input: &mut Source,
-) -> Result<(Run, Option<Written>), JobError> {
+) -> Result<Once<Run>, JobError> {
     let needed = chosen.backend.needs_folder();
     let scratch = needed.then(Scratch::new).transpose()?;
     let folder = scratch.as_ref().map_or(Path::new(""), Scratch::path);
-    with_streams(job, launch, input, |launch| {
+    let outcome = |run: &Run| run.outcome;
+    surrounded(job, launch, input, outcome, |launch| {
         Ok(chosen.backend.run(launch, job.detail, folder)?)
     })
 }
 
-/// Runs the program with the job's streams, and returns what it wrote, where that is kept.
-fn with_streams<T>(
+/// Runs the program with the job's streams, in its network and beside its services.
+fn surrounded<T>(
     job: &Job,
     launch: &Launch,
     input: &mut Source,
+    outcome: impl FnOnce(&T) -> Outcome,
     run: impl FnOnce(&Launch) -> Result<T, JobError>,
-) -> Result<(T, Option<Written>), JobError> {
+) -> Result<Once<T>, JobError> {
     let sinks =
         Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
+    let network = network::open(job.network)?;
+    let handle = Handle::default();
+    let services = Services::start(&job.services, network.as_ref(), &handle)?;
     let launch = Launch {
+        network,
+        handle,
+        beside: services.handles(),
         stdin: input.next().map_err(stream(input_name(&job.input)))?,
         stdout: sinks.stdout.clone(),
         stderr: sinks.stderr.clone(),
@@ -379,11 +427,18 @@ fn with_streams<T>(
     let program = cancel::Program::begins();
     let run = run(&launch);
     drop(program);
+    cancel::check()?;
+    services.check()?;
     let run = run?;
+    let logs = match outcome(&run) == Outcome::Exited(job.exit) {
+        true => Vec::new(),
+        false => services.keep_logs(),
+    };
+    drop(services);
     let written = sinks
         .collect()
         .map_err(stream("read the program's output".to_owned()))?;
-    Ok((run, written))
+    Ok(Once { run, written, logs })
 }
 
 fn summarise(
@@ -421,6 +476,7 @@ fn summarise(
         pinned: pinning(job, chosen, machine, first.pinning),
         fingerprint,
         caveats: first.caveats,
+        attempts: first.attempts,
     }
 }
 
@@ -435,13 +491,28 @@ fn same_counts(a: &Run, b: &Run) -> bool {
 
 /// What the backend held, and what the environment and the streams of this job hold.
 fn pinning(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinning) -> Pinning {
-    if !job.pin {
-        let mut free = Pinning::default();
-        Pin::ALL
-            .into_iter()
-            .for_each(|pin| free.free(pin, "pinning is switched off"));
-        return free;
+    let mut all = match job.pin {
+        true => pinned(job, chosen, machine, held_by_backend),
+        false => unpinned(),
+    };
+    match job.network {
+        // The backend knows why the answers of services are not fixed.
+        _ if all.0.contains_key(&Pin::Network) => {}
+        Network::Host => all.free(Pin::Network, "the host's network"),
+        Network::None | Network::Loopback => all.pinned(Pin::Network),
     }
+    all
+}
+
+fn unpinned() -> Pinning {
+    let mut all = Pinning::default();
+    for pin in Pin::ALL {
+        all.free(pin, "pinning is switched off");
+    }
+    all
+}
+
+fn pinned(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinning) -> Pinning {
     let mut all = held_by_backend;
     all.pinned(Pin::StackLayout);
     if let Surroundings::Pinned(environment) = Surroundings::of(job, machine, None) {

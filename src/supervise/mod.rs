@@ -12,16 +12,23 @@ pub mod environment;
 mod fingerprint;
 mod input;
 mod job;
+mod log;
 mod machine;
+mod network;
 mod output;
 pub mod parallel;
+mod ports;
 mod scratch;
+mod service;
 pub mod shims;
 
 pub use input::Input;
 pub use job::{Job, JobError, Measured, Recorded, measure, program, record};
+pub use log::Excerpt;
+pub use network::NetworkError;
 pub use output::{Output, Written};
 pub use scratch::{Scratch, ScratchError};
+pub use service::{During, ServiceError};
 
 /// Removes the folders of runs that were killed.
 pub fn sweep() {

@@ -5,14 +5,18 @@
 //! Nothing here decides what a count means: that is the backends' work.
 
 pub mod answer;
+mod attempts;
+pub mod handle;
 pub mod image;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
 pub mod machine;
 pub mod mapped;
+pub mod network;
 pub mod perf;
 pub mod ptrace;
 pub mod random;
+mod rest;
 pub mod seccomp;
 pub mod shared;
 pub mod signals;

@@ -151,6 +151,28 @@ const ENGINE_CALLS: [(libc::c_long, Option<(u32, u32)>); 13] = [
     (libc::SYS_personality, None),
 ];
 
+/// Calls that name an address to reach, each in a way of its own.
+const NAMING_CALLS: [libc::c_long; 3] = [libc::SYS_connect, libc::SYS_sendmsg, libc::SYS_sendmmsg];
+
+/// Calls that are made to receive something, besides read(2).
+#[cfg(target_arch = "x86_64")]
+pub(super) const RECEIVING_CALLS: [libc::c_long; 10] = [
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_select,
+    libc::SYS_pselect6,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+];
+
+/// Nobody asks on other architectures.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const RECEIVING_CALLS: [libc::c_long; 0] = [];
+
 impl EngineCalls {
     #[cfg(not(target_arch = "x86_64"))]
     fn rules(self) -> Vec<Rule> {
@@ -203,15 +225,26 @@ impl EngineCalls {
 }
 
 impl Filter {
-    /// Reports certain writes, getrandom(2) if asked for, and what an engine wants; takes rseq(2) away; none when there is
-    /// nothing to do.
+    /// Reports certain writes, getrandom(2) if asked for, what an engine wants, with `network` the calls that name an
+    /// address and with `receives` those that receive something; takes rseq(2) away; none when there is nothing to do.
     pub(super) fn new(
         writes: Option<Writes>,
         random: bool,
         no_rseq: bool,
         engine: Option<EngineCalls>,
+        network: bool,
+        receives: bool,
     ) -> Option<Filter> {
-        let mut rules = engine.map(EngineCalls::rules).unwrap_or_default();
+        let mut rules = Vec::new();
+        if receives {
+            // First: what follows lets some of them pass.
+            let reads = [libc::SYS_read, libc::SYS_readv];
+            let all = RECEIVING_CALLS.iter().chain(&reads);
+            rules.extend(
+                all.map(|number| Rule::Jump(libc::BPF_JEQ, *number as u32, To::Report, To::Next)),
+            );
+        }
+        rules.extend(engine.map(EngineCalls::rules).unwrap_or_default());
         if no_rseq {
             rules.push(Rule::Jump(
                 libc::BPF_JEQ,
@@ -227,6 +260,23 @@ impl Filter {
                 To::Report,
                 To::Next,
             ));
+        }
+        if network {
+            rules.extend(
+                NAMING_CALLS
+                    .map(|number| Rule::Jump(libc::BPF_JEQ, number as u32, To::Report, To::Next)),
+            );
+            // Without an address, sendto(2) is what send(2) is made of.
+            rules.extend([
+                Rule::Jump(
+                    libc::BPF_JEQ,
+                    libc::SYS_sendto as u32,
+                    To::Next,
+                    To::Skip(2),
+                ),
+                Rule::Load(argument(4)),
+                Rule::Jump(libc::BPF_JEQ, 0, To::Pass, To::Report),
+            ]);
         }
         if let Some(Writes { first }) = writes {
             rules.extend([
@@ -333,6 +383,7 @@ mod tests {
 
     /// Runs the filter as the kernel would (its few instructions), over a call's number and arguments.
     fn verdict(filter: &Filter, number: i64, arguments: [u32; 3]) -> u32 {
+        let arguments = [&arguments[..], &[0; 3]].concat();
         let load = |at: u32| match at {
             NUMBER => number as u32,
             ARCHITECTURE => HERE,
@@ -368,6 +419,8 @@ mod tests {
                 magic: 9999,
                 machine: Machine::default(),
             }),
+            false,
+            false,
         )
         .unwrap();
         let pass = libc::SECCOMP_RET_ALLOW;
@@ -394,14 +447,46 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_name_an_address_are_reported_and_a_plain_send_is_not() {
+        let filter = Filter::new(Some(Writes::from(100)), false, false, None, true, false).unwrap();
+        let pass = libc::SECCOMP_RET_ALLOW;
+        let report = libc::SECCOMP_RET_TRACE;
+        for (call, expected) in [
+            (libc::SYS_connect, report),
+            (libc::SYS_sendmsg, report),
+            (libc::SYS_sendmmsg, report),
+            (libc::SYS_sendto, pass),
+            (libc::SYS_recvfrom, pass),
+        ] {
+            assert_eq!(verdict(&filter, call, [0; 3]), expected, "call {call}");
+        }
+        assert_eq!(verdict(&filter, libc::SYS_write, [100, 0, 2]), report);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn calls_that_receive_are_reported_whether_they_wait_or_not() {
+        let engine = EngineCalls {
+            magic: 9999,
+            machine: Machine::default(),
+        };
+        let filter = Filter::new(None, false, true, Some(engine), false, true).unwrap();
+        for call in [libc::SYS_poll, libc::SYS_recvfrom, libc::SYS_read] {
+            let report = libc::SECCOMP_RET_TRACE;
+            assert_eq!(verdict(&filter, call, [0; 3]), report, "call {call}");
+        }
+    }
+
+    #[test]
     fn reports_what_it_is_asked_for_and_nothing_else() {
         const WRITE: i64 = libc::SYS_write;
         const RANDOM: i64 = libc::SYS_getrandom;
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
-        let both = Filter::new(Some(Writes::from(100)), true, false, None).unwrap();
-        let writes = Filter::new(Some(Writes::from(100)), false, false, None).unwrap();
-        let random = Filter::new(None, true, false, None).unwrap();
+        let both = Filter::new(Some(Writes::from(100)), true, false, None, false, false).unwrap();
+        let writes =
+            Filter::new(Some(Writes::from(100)), false, false, None, false, false).unwrap();
+        let random = Filter::new(None, true, false, None, false, false).unwrap();
         for (call, arguments, [by_both, by_writes, by_random]) in [
             (RANDOM, [1, 2, 3], [report, pass, report]),
             (WRITE, [100, 0, 2], [report, report, pass]),
@@ -413,6 +498,6 @@ mod tests {
             assert_eq!(verdict(&writes, call, arguments), by_writes);
             assert_eq!(verdict(&random, call, arguments), by_random);
         }
-        assert!(Filter::new(None, false, false, None).is_none());
+        assert!(Filter::new(None, false, false, None, false, false).is_none());
     }
 }

@@ -16,6 +16,8 @@ use nix::libc;
 use nix::sys::personality::{self, Persona};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::handle::Handle;
+use super::network::Network;
 use super::seccomp::{EngineCalls, Filter, Writes};
 use super::signals;
 use crate::model::Machine;
@@ -74,12 +76,26 @@ pub struct Launch {
     pub machine: Machine,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
+    /// The network that the tree has; the machine's when absent. Attempts to reach more are reported, where the tree can
+    /// be traced (x86-64).
+    pub network: Option<Arc<Network>>,
+    /// Trees that it talks to: it receives nothing before they are at rest, where it can be traced (x86-64).
+    pub beside: Vec<Handle>,
+    /// By what others can reach the tree.
+    pub handle: Handle,
 }
 
 impl Launch {
     /// Whether getrandom(2) is answered by the tracer.
     pub(super) fn answers_random(&self) -> bool {
         self.random_seed.is_some() && cfg!(target_arch = "x86_64")
+    }
+
+    /// The process through whose `/proc/PID/fd` a program of the tree can open our files.
+    pub fn lender(&self) -> Pid {
+        self.network
+            .as_ref()
+            .map_or_else(Pid::this, |network| network.keeper())
     }
 }
 
@@ -107,6 +123,8 @@ pub enum SpawnError {
 /// The steps of the child between fork and exec that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildStep {
+    /// setns(2).
+    EnterNetwork,
     /// chdir(2).
     EnterFolder,
     /// execve(2).
@@ -116,6 +134,7 @@ pub enum ChildStep {
 impl std::fmt::Display for ChildStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            ChildStep::EnterNetwork => "enter the network made for",
             ChildStep::EnterFolder => "enter folder",
             ChildStep::Execute => "execute",
         })
@@ -167,14 +186,14 @@ impl Released {
             return Ok(());
         };
         let errno = errno.try_into().map_or(0, i32::from_ne_bytes);
-        let step = if *step == STEP_CHDIR {
-            ChildStep::EnterFolder
-        } else {
-            ChildStep::Execute
+        let step = match *step {
+            STEP_NETWORK => ChildStep::EnterNetwork,
+            STEP_CHDIR => ChildStep::EnterFolder,
+            _ => ChildStep::Execute,
         };
         let path = match step {
             ChildStep::EnterFolder => self.cwd.unwrap_or_default(),
-            ChildStep::Execute => self.program,
+            ChildStep::EnterNetwork | ChildStep::Execute => self.program,
         };
         Err(SpawnError::Child {
             step,
@@ -190,6 +209,7 @@ const GO_TRACED: u8 = 2;
 
 const STEP_CHDIR: u8 = 1;
 const STEP_EXEC: u8 = 2;
+const STEP_NETWORK: u8 = 3;
 
 /// Everything the child needs, allocated before fork.
 struct Prepared {
@@ -244,6 +264,8 @@ fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
             launch.answers_random(),
             launch.no_rseq,
             launch.engine,
+            launch.network.is_some(),
+            !launch.beside.is_empty(),
         ),
         _strings: all,
     })
@@ -300,6 +322,11 @@ fn become_program(
         let mut byte = 0u8;
         if libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
             libc::_exit(127);
+        }
+        if let Some(network) = &launch.network
+            && !network.enter()
+        {
+            fail(tell, STEP_NETWORK);
         }
         if launch.own_session {
             libc::setsid();

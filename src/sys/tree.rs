@@ -16,12 +16,16 @@ use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+pub(super) use self::live::send_kill;
 use self::live::{Registered, Watchdog, kill_tree, live, send};
-pub use self::live::{any_runs, kill_all, signal_roots, started};
+pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started, threads_of};
+use super::attempts::Attempts;
 use super::image::{self, Auxv};
 use super::ptrace::{self, Pace, Stopped};
 use super::random::Random;
+use super::rest::Rest;
 use super::spawn::{self, Launch, SpawnError};
+use crate::model::Attempt;
 
 /// How long descendants may go on after the root has ended before they count as left running.
 const GRACE: Duration = Duration::from_secs(1);
@@ -156,6 +160,10 @@ pub struct Finished {
     pub hidden_vdso: io::Result<()>,
     /// Whether every getrandom(2) was answered by us, if that was asked for.
     pub answered_random: io::Result<()>,
+    /// What it tried to reach beyond its network, if it has one of its own.
+    pub attempts: Vec<Attempt>,
+    /// Whether what runs beside it was at rest whenever it received something.
+    pub rested: io::Result<()>,
 }
 
 /// Why a tree could not be followed to its end.
@@ -188,7 +196,7 @@ fn ends_with_us(launch: &Launch) -> bool {
 pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeError> {
     let held = spawn::spawn(launch)?;
     let root = held.pid;
-    let _registered = Registered::new(root);
+    let _registered = Registered::new(root, &launch.handle);
     if let Err(error) = watcher.held(root) {
         drop(held);
         let _ = wait_for(root);
@@ -212,13 +220,21 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
     let mut tree = Tree::new(root, launch, watcher);
     let followed = match &traced {
         Ok(()) => tree.follow(),
-        Err(_) => wait_for(root).map_err(follow("wait for the program")),
+        Err(_) => {
+            let ended = wait_for(root);
+            if ends_with_us(launch) {
+                live::kill_session(root);
+            }
+            ended.map_err(follow("wait for the program"))
+        }
     };
     if followed.is_err() {
         tree.abandon();
     }
     let (left_running, fixed_random) = (tree.left_running, tree.fixed_random);
     let hidden_vdso = tree.hidden_vdso;
+    let rested = tree.rest.held;
+    let attempts = tree.attempts.map_or_else(Vec::new, Attempts::into_list);
     let answered_random = tree.random.map_or(Ok(()), |random| random.passed);
     let timed_out = watchdog.is_some_and(Watchdog::stop);
     released.confirm()?;
@@ -229,8 +245,10 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         fixed_random: traced.as_ref().map_err(copy_error).and(fixed_random),
         hidden_vdso: traced.as_ref().map_err(copy_error).and(hidden_vdso),
         answered_random: traced.as_ref().map_err(copy_error).and(answered_random),
+        rested: traced.as_ref().map_err(copy_error).and(rested),
         traced,
         fixed_addresses,
+        attempts,
     })
 }
 
@@ -359,6 +377,8 @@ struct Tree<'a> {
     fixed_random: io::Result<()>,
     hidden_vdso: io::Result<()>,
     random: Option<Random>,
+    attempts: Option<Attempts>,
+    rest: Rest,
 }
 
 impl<'a> Tree<'a> {
@@ -377,6 +397,11 @@ impl<'a> Tree<'a> {
             fixed_random: Ok(()),
             hidden_vdso: Ok(()),
             random: launch.random_seed.map(Random::new),
+            attempts: launch
+                .network
+                .as_ref()
+                .map(|network| Attempts::new(network.has_loopback())),
+            rest: Rest::new(&launch.beside),
         }
     }
 
@@ -453,6 +478,10 @@ impl<'a> Tree<'a> {
     /// The filter reports a system call before it is made.
     fn on_call(&mut self, stopped: &Stopped) -> Result<Call, TreeError> {
         let process = self.process_of(stopped.tid());
+        if let Some(attempts) = &mut self.attempts {
+            attempts.look(process, stopped);
+        }
+        self.rest.wait_before(process, stopped);
         let looked = self.watcher.calling(process, stopped);
         let call = looked.map_err(follow("look at a system call"))?;
         if call == Call::Make

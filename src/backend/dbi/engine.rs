@@ -175,14 +175,15 @@ pub struct Counted {
 }
 
 impl Engine {
-    /// An engine for one tree.
+    /// An engine for one tree, whose programs can open the files of `lender`.
     pub fn new(
         want: Detail,
         log: Log,
         store: Option<Store>,
         machine: Machine,
+        lender: Pid,
     ) -> Result<Engine, BackendError> {
-        let pool = Pool::new().map_err(|source| BackendError::File {
+        let pool = Pool::new(lender).map_err(|source| BackendError::File {
             doing: "make shared memory",
             path: "memfd:counterfoil".into(),
             source,

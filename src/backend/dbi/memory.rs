@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::dbi::cache::{Memory, Place};
 use crate::dbi::layout::{TABLE_BYTES, ZONE_BYTES};
+use crate::sys::Pid;
 use crate::sys::shared::{Shared, Window};
 
 /// Bytes from which a system call is cheaper than stores to memory that was not touched before.
@@ -17,24 +18,31 @@ pub struct Pool {
     shared: Shared,
     next: Cell<u64>,
     path: CString,
+    owner: Pid,
 }
 
 impl Pool {
-    /// New memory.
-    pub fn new() -> io::Result<Rc<Pool>> {
+    /// New memory, which a traced program finds among the open files of `owner`.
+    pub fn new(owner: Pid) -> io::Result<Rc<Pool>> {
         let shared = Shared::new()?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), shared.descriptor());
+        let path = format!("/proc/{owner}/fd/{}", shared.descriptor());
         let path = CString::new(path).map_err(io::Error::other)?;
         Ok(Rc::new(Pool {
             shared,
             next: Cell::new(0),
             path,
+            owner,
         }))
     }
 
     /// The path by which a traced program can open it.
     pub fn path(&self) -> &[u8] {
         self.path.as_bytes_with_nul()
+    }
+
+    /// Whose open files a traced program can open.
+    pub fn owner(&self) -> Pid {
+        self.owner
     }
 
     /// The offset of a new part.

@@ -136,8 +136,9 @@ pub struct Lent {
 }
 
 impl Lent {
-    fn new(file: OwnedFd) -> Lent {
-        let path = format!("/proc/{}/fd/{}\0", std::process::id(), file.as_raw_fd());
+    /// `owner`: among whose open files it is to be found.
+    fn new(file: OwnedFd, owner: Pid) -> Lent {
+        let path = format!("/proc/{owner}/fd/{}\0", file.as_raw_fd());
         Lent {
             file,
             path: path.into_bytes(),
@@ -145,17 +146,17 @@ impl Lent {
     }
 }
 
-/// A file of these contents.
-pub fn lend(text: &str) -> io::Result<Lent> {
+/// A file of these contents, among the open files of `owner`.
+pub fn lend(text: &str, owner: Pid) -> io::Result<Lent> {
     let name = CString::from(c"maps");
     let file: OwnedFd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC)?;
     let mut file = fs::File::from(file);
     file.write_all(text.as_bytes())?;
-    Ok(Lent::new(file.into()))
+    Ok(Lent::new(file.into(), owner))
 }
 
 /// The same for what is written to a stream.
-pub fn lend_stream() -> io::Result<(Lent, io::PipeWriter)> {
+pub fn lend_stream(owner: Pid) -> io::Result<(Lent, io::PipeWriter)> {
     let (reader, writer) = io::pipe()?;
-    Ok((Lent::new(reader.into()), writer))
+    Ok((Lent::new(reader.into(), owner), writer))
 }

@@ -72,6 +72,7 @@ impl Backend for Cachegrind {
             modules: super::modules(&ran.members),
             pinning: ran.pinning,
             caveats,
+            attempts: ran.attempts,
         })
     }
 }

@@ -113,6 +113,7 @@ impl Callgrind {
             modules: super::modules(&ran.members),
             pinning: ran.pinning,
             caveats,
+            attempts: ran.attempts,
         })
     }
 
@@ -167,6 +168,7 @@ impl Callgrind {
             modules: super::modules(&ran.members),
             pinning: ran.pinning,
             caveats,
+            attempts: ran.attempts,
         })
     }
 

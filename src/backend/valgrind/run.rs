@@ -9,7 +9,7 @@ use super::FormatError;
 use super::family::{Autopsy, Family, Fate, Inherited, Member};
 use super::launch::{Extent, Tool, Valgrind, check_program, log_file, out_file};
 use crate::backend::{BackendError, finish};
-use crate::model::{Caveat, Outcome, Pin, Pinning};
+use crate::model::{Attempt, Caveat, Outcome, Pin, Pinning};
 use crate::sys::Pid;
 use crate::sys::spawn::Launch;
 use crate::sys::tree::{self, End, Finished, TreeError};
@@ -24,6 +24,8 @@ pub struct Ran {
     pub pinning: Pinning,
     /// What is known to be missing in the counts.
     pub caveats: Vec<Caveat>,
+    /// What it tried to reach in vain.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Runs `launch` under `tool`.
@@ -66,12 +68,26 @@ pub fn run(
             ),
         });
     }
+    let pinning = pinning(launch, &finished);
+    let attempts = named(finished.attempts, &members);
     Ok(Ran {
         members,
         outcome: finish::outcome(finished.end),
-        pinning: pinning(launch, &finished),
+        pinning,
         caveats,
+        attempts,
     })
+}
+
+/// The kernel knows a process by the name of the tool; the family knows the program that it ran last.
+fn named(mut attempts: Vec<Attempt>, members: &[Member]) -> Vec<Attempt> {
+    for attempt in &mut attempts {
+        let mut last = members.iter().rev();
+        if let Some(member) = last.find(|member| member.pid.as_raw() == attempt.pid) {
+            attempt.program = member.program.display().to_string();
+        }
+    }
+    attempts
 }
 
 /// Whoever wrote nothing in a run that was cut short was killed, or still runs; not every such end is seen.

@@ -84,5 +84,8 @@ fn oddities(side: &Side, view: &View) -> String {
     for caveat in &measurement.caveats {
         say("note", Paint::Warn, words::caveat(caveat));
     }
+    for attempt in &measurement.attempts {
+        say("network", Paint::Warn, words::attempt(attempt));
+    }
     out
 }

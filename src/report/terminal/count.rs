@@ -69,6 +69,10 @@ fn circumstances(measurement: &Measurement, view: &View) -> String {
         let text = words::caveat(caveat);
         out.push_str(&field("note", Paint::Warn, &text, view));
     }
+    for attempt in &measurement.attempts {
+        let text = words::attempt(attempt);
+        out.push_str(&field("network", Paint::Warn, &text, view));
+    }
     out
 }
 

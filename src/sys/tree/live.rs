@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+
+use super::super::handle::Handle;
 
 /// How long a program may take to end after SIGTERM when its time is up, before SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -47,6 +49,48 @@ pub fn kill_all() {
     }
 }
 
+/// Kills every process of one tree, if it runs.
+pub fn kill(handle: &Handle) {
+    let live = live();
+    let root = handle.root();
+    for tid in root
+        .and_then(|root| live.get(&root.as_raw()))
+        .into_iter()
+        .flatten()
+    {
+        send(*tid, libc::SIGKILL);
+    }
+}
+
+/// The threads of one tree, if it runs.
+pub fn threads_of(handle: &Handle) -> Vec<i32> {
+    let live = live();
+    let root = handle.root();
+    let threads = root.and_then(|root| live.get(&root.as_raw()));
+    threads.into_iter().flatten().copied().collect()
+}
+
+/// Asks the process group of one tree's root to end, if it runs: for trees that have a session of their own.
+pub fn ask_to_end(handle: &Handle) {
+    let live = live();
+    if let Some(root) = handle
+        .root()
+        .filter(|root| live.contains_key(&root.as_raw()))
+    {
+        send(-root.as_raw(), libc::SIGTERM);
+    }
+}
+
+/// Kills what is left in the process group of a root that has ended: all that is known of a tree that cannot be traced.
+pub(super) fn kill_session(root: Pid) {
+    send(-root.as_raw(), libc::SIGKILL);
+}
+
+/// Kills a child that is no tree.
+pub(in super::super) fn send_kill(child: Pid) {
+    send(child.as_raw(), libc::SIGKILL);
+}
+
 pub(super) fn kill_tree(root: Pid, signal: i32) {
     for tid in live().get(&root.as_raw()).into_iter().flatten() {
         send(*tid, signal);
@@ -56,24 +100,27 @@ pub(super) fn kill_tree(root: Pid, signal: i32) {
 /// A thread that is gone already is what was wanted.
 pub(super) fn send(tid: i32, signal: i32) {
     if let Ok(signal) = Signal::try_from(signal) {
-        let _ = kill(Pid::from_raw(tid), signal);
+        let _ = signal::kill(Pid::from_raw(tid), signal);
     }
 }
 
 /// Keeps a tree in [`LIVE`] for as long as it is followed.
-pub(super) struct Registered(Pid);
+pub(super) struct Registered(Pid, Handle);
 
 impl Registered {
-    pub(super) fn new(root: Pid) -> Registered {
+    pub(super) fn new(root: Pid, handle: &Handle) -> Registered {
         live().insert(root.as_raw(), BTreeSet::from([root.as_raw()]));
         STARTED.fetch_add(1, Ordering::SeqCst);
-        Registered(root)
+        handle.set(Some(root));
+        Registered(root, handle.clone())
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        live().remove(&self.0.as_raw());
+        let mut live = live();
+        live.remove(&self.0.as_raw());
+        self.1.set(None);
     }
 }
 

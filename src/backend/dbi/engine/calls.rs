@@ -170,7 +170,7 @@ impl Engine {
             let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
             let shown = shown.borrow();
             let text = maps::disguise(&real, &shown.ranges, &shown.hidden());
-            return support::lend(&text).map(Some);
+            return support::lend(&text, self.pool.owner()).map(Some);
         }
         match self.machine.host {
             true => self.shown_file(process, path),

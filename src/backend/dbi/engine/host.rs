@@ -133,7 +133,7 @@ impl Engine {
             let process = self.processes.get_mut(&process).ok_or_else(unknown)?;
             let mut random = process.random;
             process.random.draw();
-            let (lent, mut writer) = support::lend_stream()?;
+            let (lent, mut writer) = support::lend_stream(self.pool.owner())?;
             // It ends when nobody reads any more.
             thread::spawn(move || {
                 while io::Write::write_all(&mut writer, &random.bytes(1 << 12)).is_ok() {}
@@ -142,7 +142,7 @@ impl Engine {
         }
         let model = self.machine.cpu.unwrap_or_default();
         match shown::file(path, model, self.time_of(process)) {
-            Some(text) => support::lend(&text).map(Some),
+            Some(text) => support::lend(&text, self.pool.owner()).map(Some),
             None => Ok(None),
         }
     }
