@@ -376,6 +376,12 @@ fn a_workload_that_fails_keeps_the_logs() {
         ],
     );
     assert_eq!(fs::read_to_string(&project.logs()[0]).unwrap(), "serving\n");
+    // Where the exit code is held against a snapshot, any is a success.
+    let held = manifest + "snapshot = { exit = true }\n";
+    let project = Project::new("held", &held);
+    let output = project.run(&["record"]);
+    assert!(output.status.success(), "{}", stdout(&output));
+    assert_eq!(project.logs().len(), 0);
 }
 
 fn an_interrupted_start_leaves_nothing() {

@@ -150,7 +150,7 @@ fn a_shim_is_counted_the_same_by_step_and_engine() {
         shown: Shown::default(),
         network: Network::Host,
         services: Vec::new(),
-        exit: 0,
+        exit: Some(0),
         shims: vec![Shim {
             name: "uv".to_owned(),
             recorded: false,

@@ -103,6 +103,6 @@ pub(super) fn job(
         shims: Vec::new(),
         network: counting.network,
         services: Vec::new(),
-        exit: 0,
+        exit: None,
     }
 }

@@ -226,7 +226,7 @@ impl Suite {
             shims: Vec::new(),
             network: case.network,
             services: case.services.clone(),
-            exit: case.exit,
+            exit: (!case.snapshot.exit).then_some(case.exit),
         }
     }
 }

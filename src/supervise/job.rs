@@ -74,8 +74,8 @@ pub struct Job {
     pub network: Network,
     /// What runs beside it, started anew for each run.
     pub services: Vec<Service>,
-    /// The exit code that is a success; the logs of the services are kept when a run ends otherwise.
-    pub exit: i32,
+    /// The exit code that is a success, any when absent; the logs of the services are kept when a run ends otherwise.
+    pub exit: Option<i32>,
 }
 
 /// A measurement and what its runs wrote (where that was kept), in order.
@@ -430,7 +430,11 @@ fn surrounded<T>(
     cancel::check()?;
     services.check()?;
     let run = run?;
-    let logs = match outcome(&run) == Outcome::Exited(job.exit) {
+    let succeeded = match outcome(&run) {
+        Outcome::Exited(code) => job.exit.is_none_or(|wanted| wanted == code),
+        Outcome::Killed(_) | Outcome::TimedOut => false,
+    };
+    let logs = match succeeded {
         true => Vec::new(),
         false => services.keep_logs(),
     };

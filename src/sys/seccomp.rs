@@ -470,7 +470,10 @@ mod tests {
             magic: 9999,
             machine: Machine::default(),
         };
-        let filter = Filter::new(None, false, true, Some(engine), false, true).unwrap();
+        // With all rules there are: a jump is one byte long.
+        let writes = Some(Writes::from(100));
+        let filter = Filter::new(writes, true, true, Some(engine), true, true).unwrap();
+        assert!(filter.0.len() < 256);
         for call in [libc::SYS_poll, libc::SYS_recvfrom, libc::SYS_read] {
             let report = libc::SECCOMP_RET_TRACE;
             assert_eq!(verdict(&filter, call, [0; 3]), report, "call {call}");
