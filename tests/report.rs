@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use counterfoil::model::explanation::{
+    Cause, Disturbance, Explanation, Finding, OtherAnswer, Spot, Trial,
+};
 use counterfoil::model::{
     Attempt, BackendInfo, BackendKind, Caveat, Change, Comparison, Difference, Fingerprint,
     FunctionCount, Limit, Measurement, Metric, MetricChange, OpcodeMix, Outcome, Pin, Pinning,
@@ -663,6 +666,62 @@ fn without_codes(text: &str) -> String {
     out
 }
 
+fn explanation() -> Explanation {
+    let spot = |function: &str, line: Option<&str>| Spot {
+        module: "draw".to_owned(),
+        function: function.to_owned(),
+        line: line.map(str::to_owned),
+    };
+    let agrees = Trial {
+        disturbance: None,
+        instructions: 173_864,
+        against: 173_864,
+        outcome: Outcome::Exited(0),
+        agrees: true,
+        finding: None,
+        note: None,
+    };
+    let finding = Finding {
+        program: "/home/user/draw".to_owned(),
+        at: spot("draw", Some("draw.c:9")),
+        branch: true,
+        leads_to: Some(spot("draw", Some("draw.c:10"))),
+        called_by: Some(spot("main", None)),
+        earlier: Some(spot("strlen", None)),
+        executions: (1, 171),
+        after_instructions: 168_920,
+        cause: Cause::Clock,
+        answers: vec![OtherAnswer {
+            call: "read".to_owned(),
+            file: Some("/etc/hosts".to_owned()),
+            first: "a2".to_owned(),
+            second: "ab".to_owned(),
+            by: Some(spot("draw", Some("draw.c:8"))),
+        }],
+        remedy: Cause::Clock.remedy().to_owned(),
+    };
+    Explanation {
+        subject: "draw[n=1]".to_owned(),
+        instructions: 173_864,
+        trials: vec![
+            agrees.clone(),
+            Trial {
+                disturbance: Some(Disturbance::Time),
+                instructions: 173_918,
+                agrees: false,
+                finding: Some(finding),
+                note: Some("as an example".to_owned()),
+                ..agrees
+            },
+        ],
+    }
+}
+
+#[test]
+fn explain_says_where_and_why() {
+    insta::assert_snapshot!(terminal::explain(&explanation(), &TERMINAL));
+}
+
 mod schema {
     //! Every document against its file in `docs/schema`.
 
@@ -702,6 +761,7 @@ mod schema {
             ("check", json::record(&suite())),
             ("list", json::list(&rows())),
             ("doctor", json::doctor(&checkups())),
+            ("explain", json::explain(&explanation())),
         ];
         documents
             .into_iter()
@@ -719,7 +779,7 @@ mod schema {
     #[test]
     fn a_document_of_one_kind_is_refused_by_every_other_schema() {
         for (name, document) in documents() {
-            for other in ["count", "compare", "check", "list", "doctor"] {
+            for other in ["count", "compare", "check", "list", "doctor", "explain"] {
                 let accepted = problems(other, &document).is_empty();
                 assert_eq!(accepted, name == other, "{name} against {other}");
             }
@@ -779,7 +839,7 @@ mod schema {
     #[test]
     fn definitions_of_the_same_name_are_the_same_in_every_schema() {
         let mut seen = std::collections::BTreeMap::new();
-        for name in ["count", "compare", "check", "list", "doctor"] {
+        for name in ["count", "compare", "check", "list", "doctor", "explain"] {
             let schema = read(name);
             for (key, definition) in schema["$defs"].as_object().into_iter().flatten() {
                 let first = seen

@@ -132,6 +132,7 @@ fn a_shim_is_counted_the_same_by_step_and_engine() {
         ..Answer::default()
     };
     let job = Job {
+        disturbance: None,
         command: ["env", "uv", "--version"].map(Into::into).to_vec(),
         env: Vec::new(),
         cwd: None,

@@ -39,13 +39,14 @@ mod waits;
 
 use std::path::Path;
 
-use self::engine::{Engine, Failure};
+use self::engine::{Engine, Failure, course};
 use self::log::Log;
 use self::store::Store;
 use super::profile::Modules;
 use super::program_file::ProgramFile;
 use super::{Backend, BackendError, Detail, Ready, Settings, Unavailable, finish, traced};
 use crate::dbi::layout::MAGIC_CALL;
+use crate::model::course::Courses;
 use crate::model::{BackendKind, Run};
 use crate::sys::seccomp::EngineCalls;
 use crate::sys::spawn::Launch;
@@ -97,23 +98,52 @@ impl Backend for Dbi {
     }
 
     fn run(&self, launch: &Launch, want: Detail, _scratch: &Path) -> Result<Run, BackendError> {
-        let log = match &self.settings.engine_log {
-            None => Log::default(),
-            Some(path) => Log::to(path).map_err(|source| BackendError::File {
-                doing: "write the engine's log to",
-                path: path.clone(),
-                source,
-            })?,
-        };
         // Where addresses differ from run to run, nothing kept would ever fit.
         let keeps = self.settings.code_cache && launch.fixed_addresses;
         let store = keeps.then(Store::open).flatten();
-        let mut engine = Engine::new(want, log, store, launch.machine, launch.lender())?;
+        let engine = Engine::new(want, self.log()?, store, launch.machine, launch.lender())?;
+        self.counted(launch, engine, &[]).map(|(run, _)| run)
+    }
+
+    fn follow(&self, launch: &Launch) -> Result<(Run, Courses), BackendError> {
+        let random_is_fixed = launch.random_seed.is_some();
+        let engine = Engine::new(
+            Detail::default(),
+            self.log()?,
+            None,
+            launch.machine,
+            launch.lender(),
+        )?;
+        let engine = engine.recording(random_is_fixed);
+        self.counted(launch, engine, course::RECORDED_CALLS)
+    }
+}
+
+impl Dbi {
+    fn log(&self) -> Result<Log, BackendError> {
+        let Some(path) = &self.settings.engine_log else {
+            return Ok(Log::default());
+        };
+        Log::to(path).map_err(|source| BackendError::File {
+            doing: "write the engine's log to",
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Runs to the end under an engine that is told of some calls `besides` those it must know of.
+    fn counted(
+        &self,
+        launch: &Launch,
+        mut engine: Engine,
+        besides: &'static [u32],
+    ) -> Result<(Run, Courses), BackendError> {
         let launch = Launch {
             no_rseq: true,
             engine: Some(EngineCalls {
                 magic: MAGIC_CALL,
                 machine: launch.machine,
+                besides,
             }),
             ..launch.clone()
         };
@@ -135,7 +165,7 @@ impl Backend for Dbi {
             .transpose()?;
         let mut caveats = counted.caveats;
         caveats.extend(finish::caveats(&finished));
-        Ok(Run {
+        let run = Run {
             outcome: finish::outcome(finished.end),
             instructions: counted.instructions,
             opcodes: counted.opcodes,
@@ -146,7 +176,8 @@ impl Backend for Dbi {
             pinning: finish::pinning(&launch, &finished),
             caveats,
             attempts: finished.attempts,
-        })
+        };
+        Ok((run, counted.courses.unwrap_or_default()))
     }
 }
 

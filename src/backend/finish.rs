@@ -107,6 +107,11 @@ impl ProcessTable {
         self.open(child, row, program, false)
     }
 
+    /// The program of a row.
+    pub fn name(&self, row: usize) -> Option<&str> {
+        Some(self.rows.get(row)?.program.as_str())
+    }
+
     fn open(&mut self, pid: Pid, parent: Option<usize>, program: String, replaces: bool) -> usize {
         let index = self.rows.len();
         self.rows.push(ProcessCount {

@@ -18,6 +18,7 @@ pub mod profile;
 pub mod program_file;
 pub mod regions;
 pub mod selftest;
+pub mod spots;
 pub mod step;
 #[cfg(target_arch = "x86_64")]
 mod traced;
@@ -25,6 +26,7 @@ pub mod valgrind;
 
 use std::path::{Path, PathBuf};
 
+use crate::model::course::Courses;
 use crate::model::{BackendKind, CountOverflow, Run};
 use crate::sys::spawn::Launch;
 use crate::sys::tree::TreeError;
@@ -160,4 +162,13 @@ pub trait Backend: Send + Sync {
     /// from the first instruction after exec to exit, the kernel excluded. The run's caveats name every
     /// deviation. `scratch` is an empty folder, removed by the caller, where the backend needs one.
     fn run(&self, launch: &Launch, want: Detail, scratch: &Path) -> Result<Run, BackendError>;
+
+    /// The same with the course of the run, and with no detail.
+    fn follow(&self, _launch: &Launch) -> Result<(Run, Courses), BackendError> {
+        Err(BackendError::NotOffered {
+            kind: self.kind(),
+            what: "the course of a run",
+            remedy: "use `--backend dbi`",
+        })
+    }
 }

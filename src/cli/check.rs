@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::exit::{self, Failure};
+use super::explain::explain_disagreements;
 use super::parity;
 use super::shims::Shims;
 use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted};
@@ -55,10 +56,11 @@ pub fn run(
 ) -> Result<i32, Failure> {
     let suite = arguments.selecting.open()?;
     let chosen = suite.choose(settings)?;
-    let comparisons = match &arguments.against {
+    let mut comparisons = match &arguments.against {
         None => against_baselines(&suite, &chosen, terminal)?,
         Some(revision) => against_revision(&suite, revision, &chosen, terminal)?,
     };
+    explain_disagreements(&suite, &mut comparisons, settings, terminal)?;
     let top = if arguments.all {
         Top::All
     } else {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::exit::Failure;
 use super::options::Counting;
 use super::terminal::Terminal;
-use crate::backend::Settings;
-use crate::model::BackendKind;
+use crate::backend::{Detail, Settings};
+use crate::model::{BackendKind, Network, Shown};
 use crate::report::{json, terminal as render};
 use crate::supervise::choose::choose;
 use crate::supervise::{Input, Job, Output, measure, parallel, program};
@@ -84,24 +84,39 @@ pub(super) fn job(
     output: Output,
 ) -> Job {
     Job {
-        command,
         env: counting.variables(),
-        cwd: None,
-        input,
-        output,
         pin: !counting.no_pin,
-        own_session: false,
-        seed: 0,
         shown: counting.shown(),
-        cpu: parallel::cpus()[0],
         timeout: counting.timeout,
         runs: counting.repeat,
         detail: counting.detail(),
+        network: counting.network,
+        ..plain(command, input, output)
+    }
+}
+
+/// A job for one pinned run of a command.
+pub(super) fn plain(command: Vec<OsString>, input: Input, output: Output) -> Job {
+    Job {
+        command,
+        env: Vec::new(),
+        cwd: None,
+        input,
+        output,
+        pin: true,
+        own_session: false,
+        seed: 0,
+        shown: Shown::default(),
+        disturbance: None,
+        cpu: parallel::cpus()[0],
+        timeout: None,
+        runs: 1,
+        detail: Detail::default(),
         project: None,
         subject: Vec::new(),
         facts: Vec::new(),
         shims: Vec::new(),
-        network: counting.network,
+        network: Network::default(),
         services: Vec::new(),
         exit: None,
     }

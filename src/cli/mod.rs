@@ -5,6 +5,7 @@ mod compare;
 mod count;
 mod doctor;
 pub mod exit;
+mod explain;
 mod init;
 mod list;
 mod options;
@@ -83,6 +84,8 @@ enum Command {
     Check(check::Arguments),
     /// Show how outputs differ from their snapshots, or accept them.
     Snapshot(snapshot::Arguments),
+    /// Run a workload several times; where and why its counts differ.
+    Explain(explain::Arguments),
     /// Write a commented counterfoil.toml and a GitHub workflow.
     Init(init::Arguments),
     /// Say what this machine can count with, and why not.
@@ -130,6 +133,7 @@ fn run(command: Command, settings: &Settings, terminal: &Terminal) -> i32 {
         Command::Record(arguments) => record::run(&arguments, settings, terminal),
         Command::Check(arguments) => check::run(&arguments, settings, terminal),
         Command::Snapshot(arguments) => snapshot::run(&arguments, settings, terminal),
+        Command::Explain(arguments) => explain::run(&arguments, settings, terminal),
         Command::Init(arguments) => init::run(&arguments, terminal),
         Command::Doctor(arguments) => doctor::run(&arguments, terminal),
     };

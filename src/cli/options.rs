@@ -64,8 +64,7 @@ pub struct Asked(pub Option<BackendKind>);
 impl Counting {
     /// The variables asked for; one that we do not have either stays away.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
-        let set = |v: &Variable| Some((v.name.clone(), v.value.clone()?));
-        self.env.iter().filter_map(set).collect()
+        variables(&self.env)
     }
 
     /// How much of a long list the report shows.
@@ -109,7 +108,14 @@ pub struct Variable {
     value: Option<OsString>,
 }
 
-fn variable(text: &str) -> Result<Variable, String> {
+/// The variables asked for; one that we do not have either stays away.
+pub fn variables(asked: &[Variable]) -> Vec<(OsString, OsString)> {
+    let set = |v: &Variable| Some((v.name.clone(), v.value.clone()?));
+    asked.iter().filter_map(set).collect()
+}
+
+/// Reads an `--env` value.
+pub fn variable(text: &str) -> Result<Variable, String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(OsString::from(value))),
         None => (text, std::env::var_os(text)),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{stored_outputs, verdict};
 use super::exit::{self, Failure};
+use super::explain::explain_disagreements;
 use super::parity;
 use super::shims::{Shims, recorders};
 use super::suite::{OwnedOutput, Ran, Selecting, Suite, wanted};
@@ -47,6 +48,7 @@ pub fn run(
     if !arguments.dry_run {
         write(&suite, &store, &old, &results, &comparisons)?;
     }
+    explain_disagreements(&suite, &mut comparisons, settings, terminal)?;
     let report = match arguments.json {
         true => json::record(&comparisons)?,
         false => render::record(&comparisons, !arguments.dry_run, &terminal.stdout_view()),

@@ -53,6 +53,16 @@ pub struct Suite {
 }
 
 impl Selecting {
+    /// The workloads that one word selects.
+    pub fn only(filter: String, manifest: Option<PathBuf>) -> Selecting {
+        Selecting {
+            filters: vec![filter],
+            tag: Vec::new(),
+            exclude: Vec::new(),
+            manifest,
+        }
+    }
+
     /// Reads the manifest and selects.
     pub fn open(&self) -> Result<Suite, Failure> {
         let path = match &self.manifest {
@@ -192,6 +202,18 @@ impl Suite {
         }
     }
 
+    /// The job of a case on the first CPU, its recorded shims as they are stored.
+    pub fn job_to_explain(&self, case: &Case, chosen: &Chosen) -> Result<Job, Failure> {
+        let store = self.store();
+        let shims = Shims::Replay(&store);
+        let loaded = shims.load(case)?;
+        let mut job = self.job(case, chosen, parallel::cpus()[0]);
+        match shims.equip(case, &mut job, chosen, &loaded)? {
+            Ok(_) => Ok(job),
+            Err(why) => Err(Failure::Usage(why)),
+        }
+    }
+
     fn job(&self, case: &Case, chosen: &Chosen, cpu: usize) -> Job {
         let mut command: Vec<OsString> = case.command.iter().map(OsString::from).collect();
         command[0] = case.program.clone().into();
@@ -209,6 +231,7 @@ impl Suite {
             own_session: true,
             seed: seed_of(&case.id),
             shown: case.shown,
+            disturbance: None,
             cpu,
             timeout: Some(case.timeout),
             runs: case.repeat,

@@ -4,6 +4,8 @@
 
 mod comparison;
 mod counts;
+pub mod course;
+pub mod explanation;
 mod fingerprint;
 mod limit;
 mod machine;

@@ -4,8 +4,10 @@
 //! [`debug_file`] says. Addresses are those stated in the file (`svma`); turning addresses of a process
 //! into them is [`Elf::svma_of_offset`] with the process's mappings. Any bytes give an answer or an error.
 
+mod lines;
 mod symbols;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use object::elf;
@@ -14,6 +16,7 @@ use object::{Architecture, Endianness, Object, ObjectSection, ReadRef};
 
 use crate::isa::Arch;
 
+pub use lines::{Line, line_at};
 pub use symbols::{Function, Symbols, demangle};
 
 /// Why bytes cannot be used as an ELF file.
@@ -120,6 +123,12 @@ impl Elf {
             .iter()
             .find_map(|s| self.bytes_in(s, svma))
             .map_or(&[], |bytes| bytes.get(..most).unwrap_or(bytes))
+    }
+
+    /// A section's bytes, unpacked if they are packed; none where it has no such section.
+    pub(crate) fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let file = self.file().ok()?;
+        file.section_by_name(name)?.uncompressed_data().ok()
     }
 
     fn bytes_in(&self, segment: &Segment, svma: u64) -> Option<&[u8]> {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Checkup, Side, WorkloadRow, tally};
+use crate::model::explanation::Explanation;
 use crate::model::{Comparison, Measurement, SCHEMA, Verdict};
 
 #[derive(Serialize)]
@@ -69,6 +70,11 @@ pub fn list(workloads: &[WorkloadRow]) -> serde_json::Result<String> {
 /// What this machine can count with: `docs/schema/doctor.json`.
 pub fn doctor(checkups: &[Checkup]) -> serde_json::Result<String> {
     document("doctor", Checkups { checkups })
+}
+
+/// Why counts differ: `docs/schema/explain.json`.
+pub fn explain(explanation: &Explanation) -> serde_json::Result<String> {
+    document("explain", explanation)
 }
 
 fn suite(kind: &str, workloads: &[Comparison]) -> serde_json::Result<String> {

@@ -14,6 +14,7 @@ use super::choose::Chosen;
 use super::command::{CommandError, DEFAULT_PATH, Resolved, resolve};
 use super::environment::{Environment, StackLayout, script_args};
 use super::fingerprint::{self, FingerprintError};
+use super::follow;
 use super::input::{Input, Source};
 use super::machine::{self, MachineError};
 use super::network::{self, NetworkError};
@@ -23,6 +24,7 @@ use super::service::{ServiceError, Services};
 use super::shims::record::Recording;
 use super::shims::{Ready, ShimError};
 use crate::backend::{BackendError, Detail, finish};
+use crate::model::explanation::Disturbance;
 use crate::model::{
     BackendKind, Fingerprint, Machine, Measurement, Metric, Network, Outcome, Pin, Pinning,
     Repeats, Run, Shim, Shown, Split,
@@ -54,6 +56,8 @@ pub struct Job {
     pub seed: u64,
     /// The machine that its programs shall see.
     pub shown: Shown,
+    /// A condition that is changed on purpose in a pinned run.
+    pub disturbance: Option<Disturbance>,
     /// The CPU a pinned run is confined to.
     pub cpu: usize,
     /// Its time limit.
@@ -246,7 +250,7 @@ pub fn program(job: &Job) -> Result<PathBuf, JobError> {
     Ok(cwd.join(resolve(&job.command, &path, &cwd)?.program))
 }
 
-fn working_folder(job: &Job) -> Result<PathBuf, JobError> {
+pub(super) fn working_folder(job: &Job) -> Result<PathBuf, JobError> {
     let ours = std::env::current_dir().map_err(stream("find the current folder".to_owned()))?;
     Ok(job
         .cwd
@@ -254,11 +258,11 @@ fn working_folder(job: &Job) -> Result<PathBuf, JobError> {
         .map_or_else(|| ours.clone(), |cwd| ours.join(cwd)))
 }
 
-fn stream(doing: String) -> impl FnOnce(io::Error) -> JobError {
+pub(super) fn stream(doing: String) -> impl FnOnce(io::Error) -> JobError {
     move |source| JobError::Stream { doing, source }
 }
 
-fn input_name(input: &Input) -> String {
+pub(super) fn input_name(input: &Input) -> String {
     match input {
         Input::File(path) => format!("open standard input `{}`", path.display()),
         Input::Null | Input::Inherit => "set up standard input".to_owned(),
@@ -267,7 +271,7 @@ fn input_name(input: &Input) -> String {
 
 /// The launch that all runs share; only the streams differ. `bin` comes first in the program's `PATH`; the program
 /// itself is not looked for there.
-fn prepare(
+pub(super) fn prepare(
     job: &Job,
     cwd: &Path,
     chosen: &Chosen,
@@ -277,17 +281,21 @@ fn prepare(
     let path = Surroundings::of(job, machine, None).path();
     let resolved = resolve(&job.command, &path, cwd)?;
     let env = Surroundings::of(job, machine, bin);
-    let env = env.for_program(&resolved, cwd, layout(chosen));
+    let mut env = env.for_program(&resolved, cwd, layout(chosen));
+    if let (Some(Disturbance::EnvLength), Some(first)) = (job.disturbance, env.first_mut()) {
+        // The padding, so that no other variable is longer and none is more.
+        first.push("x".repeat(follow::MORE_BYTES));
+    }
     let launch = Launch {
         program: resolved.program.clone(),
         args: resolved.args.clone(),
         env,
         cwd: job.cwd.clone(),
-        fixed_addresses: job.pin,
+        fixed_addresses: job.pin && job.disturbance != Some(Disturbance::Aslr),
         fixed_random: job.pin,
         no_vdso: job.pin,
         random_seed: job.pin.then_some(job.seed),
-        cpu: job.pin.then_some(job.cpu),
+        cpu: (job.pin && job.disturbance != Some(Disturbance::CpuCount)).then_some(job.cpu),
         own_session: job.own_session,
         machine,
         timeout: job.timeout,
@@ -326,7 +334,11 @@ impl Surroundings {
         });
         let own = job.env.iter().cloned().chain(first);
         match job.pin {
-            true => Surroundings::Pinned(Environment::new(ours, own, masked)),
+            true => {
+                let own = follow::variables(job).chain(own);
+                let masked = masked && job.disturbance != Some(Disturbance::CpuModel);
+                Surroundings::Pinned(Environment::new(ours, own, masked))
+            }
             false => Surroundings::Ours(ours.chain(own).collect()),
         }
     }
@@ -381,8 +393,8 @@ fn head(file: &Path) -> Vec<u8> {
 }
 
 /// One run, and what is left of it.
-struct Once<T> {
-    run: T,
+pub(super) struct Once<T> {
+    pub(super) run: T,
     written: Option<Written>,
     logs: Vec<(String, PathBuf)>,
 }
@@ -403,7 +415,7 @@ fn run_once(
 }
 
 /// Runs the program with the job's streams, in its network and beside its services.
-fn surrounded<T>(
+pub(super) fn surrounded<T>(
     job: &Job,
     launch: &Launch,
     input: &mut Source,

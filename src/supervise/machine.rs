@@ -3,6 +3,7 @@
 use super::choose::Chosen;
 use super::job::Job;
 use crate::dbi::cpu;
+use crate::model::explanation::Disturbance;
 use crate::model::{BackendKind, Cpu, CpuModel, Machine, Pin, Pinning, Time};
 use crate::sys::machine::cpu_flags;
 
@@ -60,8 +61,10 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
     Ok(Machine {
         cpu,
         virtual_time: job.shown.time.unwrap_or(free) == Time::Virtual,
-        // Whoever wants the real processor wants the machine around it.
-        host: job.pin && job.shown.cpu != Some(Cpu::Host),
+        // Whoever wants the real processor wants the machine around it, but where that alone is to differ.
+        host: job.pin
+            && job.disturbance != Some(Disturbance::CpuCount)
+            && (job.shown.cpu != Some(Cpu::Host) || job.disturbance == Some(Disturbance::CpuModel)),
     })
 }
 

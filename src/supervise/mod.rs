@@ -10,6 +10,7 @@ pub mod choose;
 pub mod command;
 pub mod environment;
 mod fingerprint;
+pub mod follow;
 mod input;
 mod job;
 mod log;

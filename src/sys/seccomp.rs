@@ -46,6 +46,8 @@ pub struct EngineCalls {
     pub magic: u32,
     /// The machine that programs are shown: what asks for the rest of it is reported.
     pub machine: Machine,
+    /// Calls that are reported besides, by number.
+    pub besides: &'static [u32],
 }
 
 /// The flag of x32 calls in their numbers (arch/x86/include/uapi/asm/unistd.h).
@@ -220,6 +222,8 @@ impl EngineCalls {
         if self.machine.host {
             rules.extend(rules_for(&HOST_CALLS));
         }
+        let report = |number: &u32| Rule::Jump(libc::BPF_JEQ, *number, To::Report, To::Next);
+        rules.extend(self.besides.iter().map(report));
         rules
     }
 }
@@ -411,18 +415,12 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn an_engine_is_told_of_code_that_changes_and_of_what_shows_its_traces() {
-        let filter = Filter::new(
-            None,
-            true,
-            true,
-            Some(EngineCalls {
-                magic: 9999,
-                machine: Machine::default(),
-            }),
-            false,
-            false,
-        )
-        .unwrap();
+        let engine = EngineCalls {
+            magic: 9999,
+            machine: Machine::default(),
+            besides: &[libc::SYS_getpid as u32],
+        };
+        let filter = Filter::new(None, true, true, Some(engine), false, false).unwrap();
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
         let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
@@ -439,6 +437,7 @@ mod tests {
             (libc::SYS_prctl, [15, 0, 0], pass),
             (libc::SYS_prctl, [22, 0, 0], report),
             (libc::SYS_getrandom, [1, 2, 3], report),
+            (libc::SYS_getpid, [0; 3], report),
             (libc::SYS_read, [0, 0, 7], pass),
             (0x4000_0001, [0; 3], report),
         ] {
@@ -469,6 +468,7 @@ mod tests {
         let engine = EngineCalls {
             magic: 9999,
             machine: Machine::default(),
+            besides: &[],
         };
         // With all rules there are: a jump is one byte long.
         let writes = Some(Writes::from(100));

@@ -59,6 +59,11 @@ pub fn python() -> &'static str {
 
 /// One test; what it needs is looked for first.
 pub fn case(name: &'static str, needs: &[Need], body: fn()) -> Trial {
+    trial(name, needs, body)
+}
+
+/// The same for a test that holds what it is about.
+pub fn trial(name: &'static str, needs: &[Need], body: impl FnOnce() + Send + 'static) -> Trial {
     let missing: Vec<_> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Trial::test(name, move || {

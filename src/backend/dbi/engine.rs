@@ -6,6 +6,7 @@
 mod asks;
 mod calls;
 mod counts;
+pub mod course;
 mod host;
 mod requests;
 
@@ -19,6 +20,7 @@ use std::rc::Rc;
 use nix::libc::{self, user_regs_struct};
 
 use self::asks::Waiting;
+use self::course::Recorder;
 use self::host::Told;
 use self::requests::Between;
 use super::clock::Clock;
@@ -42,6 +44,7 @@ use crate::dbi::cache::{Full, Manner, NoTranslation};
 use crate::dbi::emit::ExitKind;
 use crate::dbi::layout::{INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
+use crate::model::course::{Courses, Moment};
 use crate::model::{Caveat, CountOverflow, Machine, OpcodeMix, RegionCount};
 use crate::sys::Pid;
 use crate::sys::image;
@@ -97,6 +100,8 @@ enum Expected {
     Wait(Waiting),
     /// The return of a call that tells what is not so for the program.
     Told(Told),
+    /// The return of a system call whose answer is recorded.
+    Answer(usize),
 }
 
 /// A thread of the tree.
@@ -161,6 +166,8 @@ pub struct Engine {
     magic: u32,
     failure: Option<Failure>,
     log: Log,
+    /// Where the course of the run is wanted.
+    recorder: Option<Recorder>,
 }
 
 /// Everything that was counted.
@@ -172,6 +179,7 @@ pub struct Counted {
     pub table: ProcessTable,
     pub modules: Vec<PathBuf>,
     pub caveats: Vec<Caveat>,
+    pub courses: Option<Courses>,
 }
 
 impl Engine {
@@ -206,7 +214,17 @@ impl Engine {
             magic: MAGIC_CALL,
             failure: None,
             log,
+            recorder: None,
         })
+    }
+
+    /// The same with the course of the run recorded: one unit is made at a time, when its code is reached.
+    pub fn recording(self, random_is_fixed: bool) -> Engine {
+        Engine {
+            manner: requests::manner(self.want.regions, 0),
+            recorder: Some(Recorder::new(random_is_fixed)),
+            ..self
+        }
     }
 
     /// The error that ended the count, if any.
@@ -237,6 +255,7 @@ impl Engine {
             caveats,
             table: self.table,
             modules: self.modules.into_iter().collect(),
+            courses: self.recorder.map(Recorder::finish),
         })
     }
 
@@ -262,10 +281,17 @@ impl Engine {
     /// The translation of `pc`, where the thread may be sent.
     fn translate(&mut self, process: Pid, stopped: &Stopped, pc: u64, how: How) -> io::Result<u64> {
         let space = self.space(process)?;
+        let units = || space.borrow().translations.borrow().cache.units().len();
+        let before = units();
         loop {
             let result = space.borrow_mut().translate(stopped, pc, how, &self.manner);
             match result {
-                Ok(address) => return Ok(address),
+                Ok(address) => {
+                    if self.recorder.is_some() && units() > before {
+                        self.reached(process, stopped, pc)?;
+                    }
+                    return Ok(address);
+                }
                 // The program faults there, as it would without us.
                 Err(NoTranslation::Unit(NoUnit::NoCode)) => return self.no_code(stopped, pc),
                 Err(NoTranslation::Unit(NoUnit::Refused(why))) => {
@@ -728,7 +754,12 @@ impl Watcher for Engine {
                 Ok(stopped.set_registers(registers)?)
             }
             Expected::Wait(waiting) => self.waited(process, stopped, waiting),
-            Expected::Told(told) => self.told(stopped, told),
+            Expected::Told(told) => {
+                self.told(stopped, told)?;
+                let number = stopped.registers()?.orig_rax as libc::c_long;
+                self.told_of(process, stopped, number)
+            }
+            Expected::Answer(call) => self.answered(process, stopped, call),
             Expected::Nothing | Expected::Handler => Ok(()),
         }
     }
@@ -780,7 +811,10 @@ impl Watcher for Engine {
             return self.fail(Unsupported { program, why });
         }
         match signals::disposition(process, stopped, signal)? {
-            Disposition::Caught => self.deliver(process, stopped, signal, true, &registers),
+            Disposition::Caught => {
+                self.moment(process, Some(stopped), Moment::Signal(signal))?;
+                self.deliver(process, stopped, signal, true, &registers)
+            }
             Disposition::Fatal => self.deliver(process, stopped, signal, false, &registers),
             unnoticed @ (Disposition::Ignored | Disposition::Stops) => {
                 if signals::restarts(&registers)

@@ -4,6 +4,7 @@ mod check;
 mod compare;
 mod count;
 mod doctor;
+mod explain;
 mod list;
 mod moves;
 mod outputs;
@@ -12,6 +13,7 @@ pub use check::{check, record};
 pub use compare::compare;
 pub use count::count;
 pub use doctor::doctor;
+pub use explain::{explain, finding};
 pub use list::list;
 pub use outputs::outputs;
 

@@ -73,6 +73,9 @@ impl Engine {
         if self.machine.host
             && let Some(call) = self.host_call(process, stopped, &registers)?
         {
+            if call == Call::Done {
+                self.told_of(process, stopped, number)?;
+            }
             return Ok(call);
         }
         if self.machine.virtual_time
@@ -90,7 +93,7 @@ impl Engine {
             return self.fail(Unsupported { program, why });
         }
         let Some(change) = Change::of(number, &registers) else {
-            return Ok(Call::Make);
+            return self.asked(stopped, &registers);
         };
         if let Some(registers) = change.without_execution(&registers) {
             stopped.set_registers(registers)?;

@@ -16,6 +16,7 @@ use crate::sys::Pid;
 impl Engine {
     /// A program is over: its process ends or executes another.
     pub(super) fn program_over(&mut self, pid: Pid) -> Result<(), CountOverflow> {
+        self.course_over(pid).map_err(|_| CountOverflow)?;
         let Some(mut process) = self.processes.remove(&pid) else {
             return Ok(());
         };
