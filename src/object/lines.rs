@@ -19,6 +19,8 @@ pub struct Line {
 /// The source line of the instruction at `svma`; none where the file has no such information. Reads the tables anew each
 /// time: for a few addresses.
 pub fn line_at(elf: &Elf, svma: u64) -> Option<Line> {
+    // No instruction is there, and what reads the tables adds one.
+    svma.checked_add(1)?;
     let sections = DwarfSections::load(|id| -> Result<Cow<'_, [u8]>, addr2line::gimli::Error> {
         Ok(elf.section(id.name()).unwrap_or_default())
     });
