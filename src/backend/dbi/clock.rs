@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::dbi::layout::{EPOCH_NS, UP_NS};
 
 /// Times that the clock is brought up to date at each reading before the tracer lets more pass.
-const EXACT_READINGS: u32 = 64;
+const EXACT_READINGS: u32 = 16;
 
 /// Readings between two corrections double after so many corrections, up to the most.
 const DOUBLES_AFTER: u32 = 8;
@@ -171,7 +171,7 @@ mod tests {
             .map(|executed| clock.correct(0, executed))
             .map(|reading| reading.limit - reading.now)
             .collect();
-        assert!(readings[..64].iter().all(|readings| *readings == 1));
+        assert!(readings[..16].iter().all(|readings| *readings == 1));
         assert_eq!(readings[399], MOST_READINGS);
         assert!(readings.is_sorted());
     }

@@ -35,7 +35,7 @@ use super::space::{Area, How, Space};
 use super::state::{self, Partial};
 use super::store::Store;
 use super::support::{self, Unsupported};
-use super::tally::Names;
+use super::tally::{Names, Weights};
 use crate::backend::finish::ProcessTable;
 use crate::backend::marks::{Chunks, Marks};
 use crate::backend::profile::OffsetProfile;
@@ -124,6 +124,8 @@ struct Process {
     more: u64,
     between: Between,
     clock: Clock,
+    /// What its counters stand for, for its clock.
+    weights: Weights,
     /// The area that its clock is in: that of its first thread.
     clock_area: Option<Rc<Area>>,
     /// What `rdrand` gives.
@@ -139,6 +141,7 @@ impl Process {
             more: 0,
             between: Between::new(marks),
             clock: Clock::default(),
+            weights: Weights::default(),
             clock_area: None,
             random: Stream(0),
         }

@@ -91,32 +91,54 @@ pub fn add_up(
     Ok(sums)
 }
 
-/// How many instructions counters and corrections stand for: the sum of [`add_up`], at a fraction of its cost.
-pub fn total(cache: &Cache, counters: &[u64], partial: &[Partial]) -> u64 {
-    let count = |counter: u32| i128::from(counters.get(counter as usize).copied().unwrap_or(0));
-    let mut total = 0;
-    for unit in cache.units() {
-        let entered = count(unit.counter);
-        if entered == 0 || unit.marker() {
-            continue;
+/// How many instructions each counter stands for: those of its unit, or, for one that counts where a unit is left early, less
+/// than none. Units are only ever added, and so are these.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    units: usize,
+    by_counter: Vec<i64>,
+}
+
+impl Weights {
+    /// Takes in the units that are new.
+    pub fn update(&mut self, cache: &Cache) {
+        self.by_counter.resize(cache.counters() as usize, 0);
+        for unit in &cache.units()[self.units..] {
+            if unit.marker() {
+                continue;
+            }
+            let all = i64::from(unit.instructions);
+            self.by_counter[unit.counter as usize] = all;
+            for (counter, done) in cache.counted_exits(unit) {
+                self.by_counter[counter as usize] = i64::from(done) - all;
+            }
         }
-        let all = i128::from(unit.instructions);
-        total += entered * all;
-        for (counter, done) in cache.counted_exits(unit) {
-            total -= count(counter) * (all - i128::from(done));
-        }
+        self.units = cache.units().len();
     }
-    for one in partial {
-        let Some(unit) = cache.units().get(one.unit as usize) else {
-            continue;
-        };
-        let done = i128::from(one.done);
-        total += match one.counted {
-            true => done - i128::from(unit.instructions),
-            false => done,
-        };
+
+    /// The instructions of counters that are these words, in memory order.
+    pub fn sum(&self, counters: &[u8]) -> i64 {
+        let words = counters.chunks_exact(8);
+        let counted = words.map(|word| word.try_into().map_or(0, i64::from_le_bytes));
+        let products = counted
+            .zip(&self.by_counter)
+            .map(|(count, weight)| count.wrapping_mul(*weight));
+        products.fold(0, i64::wrapping_add)
     }
-    u64::try_from(total).unwrap_or(0)
+
+    /// What corrections add to that.
+    pub fn correction(&self, cache: &Cache, partial: &[Partial]) -> i64 {
+        let correct = |one: &Partial| {
+            let all = cache.units().get(one.unit as usize)?.instructions;
+            let done = i64::from(one.done);
+            Some(if one.counted {
+                done - i64::from(all)
+            } else {
+                done
+            })
+        };
+        partial.iter().filter_map(correct).sum()
+    }
 }
 
 /// Takes away what edges out of the middle say was not executed.

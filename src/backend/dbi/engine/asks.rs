@@ -8,9 +8,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::super::clock::{Which, shown, since_beginning};
 use super::super::space::Area;
-use super::super::tally::total;
 use super::super::waits::{Argument, MOMENT, Until, Wait, nanoseconds, to_come};
-use super::counts::read_counters;
+use super::counts::executed;
 use super::{Engine, Expected, unknown};
 use crate::dbi::decode::{self, Kind, Question, RandomOperand};
 use crate::dbi::layout::slot;
@@ -94,15 +93,7 @@ impl Engine {
     /// Adds what a process has executed to its clock; what it shows then.
     pub(super) fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
         let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
-        let counters = match read_counters(pid, process) {
-            Ok(counters) => counters,
-            Err(overflow) => return self.fail(overflow),
-        };
-        let executed = {
-            let space = process.space.borrow();
-            let cache = &space.translations.borrow().cache;
-            total(cache, &counters, &process.partial).saturating_add(process.more)
-        };
+        let executed = executed(pid, process)?;
         let area = process.clock_area.as_ref().ok_or_else(unknown)?;
         let slots = area.slots();
         let reading = process
