@@ -74,11 +74,7 @@ fn pythons() -> Option<[(&'static str, PathBuf); 2]> {
 
 /// One workload, a script, with these lines besides.
 fn scripted(lines: &str, script: &str) -> Project {
-    let project = Project::new(&format!(
-        "[[workload]]\nname = \"w\"\ncommand = [\"sh\", \"w.sh\"]\n{lines}"
-    ));
-    project.write("w.sh", script);
-    project
+    Project::scripted("", lines, script)
 }
 
 fn what_differs_from_place_to_place_is_normalised() {

@@ -104,25 +104,14 @@ fn mounts() -> Result<(), String> {
 
 /// The only row of `check --json`.
 fn row(project: &Project, code: i32) -> Value {
-    let output = project.run(&["check", "--json"]);
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{}{}",
-        stdout(&output),
-        stderr(&output)
-    );
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report = project.json(code, &["check"]);
     report["workloads"][0].clone()
 }
 
 /// A workload that is a script, with its output as a snapshot.
 fn scripted(shim: &str, script: &str) -> Project {
-    let project = Project::new(&format!(
-        "{shim}\n[[workload]]\nname = \"w\"\ncommand = [\"sh\", \"w.sh\"]\nshims = [\"uv\"]\nsnapshot = {{ stdout = true }}\n"
-    ));
-    project.write("w.sh", script);
-    project
+    let lines = "shims = [\"uv\"]\nsnapshot = { stdout = true }\n";
+    Project::scripted(shim, lines, script)
 }
 
 fn a_shim_is_counted_the_same_by_step_and_engine() {

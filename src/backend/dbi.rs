@@ -11,6 +11,7 @@
 //! | `setup` | putting the engine into a program |
 //! | `space` | an address space: code cache, areas of threads, what may be executed |
 //! | `clock`, `waits` | the virtual clock, and system calls that wait for a time |
+//! | `directory` | entries of directories, in order |
 //! | `code` | system calls that change what may be executed |
 //! | `state` | from a place in translated code to the program's own state |
 //! | `signals` | what becomes of a signal |
@@ -21,6 +22,7 @@
 
 mod clock;
 mod code;
+mod directory;
 mod engine;
 mod fetch;
 mod log;

@@ -118,6 +118,12 @@ impl Code {
         self.raw(&by.to_le_bytes());
     }
 
+    /// `lea ecx, [rax - value]`
+    pub fn rax_less_to_ecx(&mut self, value: u32) {
+        self.raw(&[0x8d, 0x88]);
+        self.raw(&value.wrapping_neg().to_le_bytes());
+    }
+
     /// `lea rcx, [rcx + rax]`
     pub fn add_rax_to_rcx(&mut self) {
         self.raw(&[0x48, 0x8d, 0x0c, 0x01]);
@@ -264,6 +270,7 @@ mod tests {
         code.jump_slot(8);
         code.add_rcx(1);
         code.add_ecx(-5);
+        code.rax_less_to_ecx(5);
         code.add_rax_to_rcx();
         code.low_half();
         code.jump_table(0x7000_0000);
@@ -288,7 +295,7 @@ mod tests {
             at += one.len;
             names.push(one.mnemonic);
         }
-        let expected = "mov mov mov mov mov cmp inc mov jmp lea lea lea movzx jmp mov lea pop push mov lea movabs mov \
+        let expected = "mov mov mov mov mov cmp inc mov jmp lea lea lea lea movzx jmp mov lea pop push mov lea movabs mov \
                         syscall jrcxz jmp je";
         assert_eq!(names.join(" "), expected);
     }

@@ -23,11 +23,28 @@ pub struct Leaf {
 }
 
 /// Features that this machine needs before programs may be shown a model, as Linux names them.
-pub const fn needs(model: CpuModel) -> &'static [&'static str] {
+pub fn needs(model: CpuModel) -> Vec<&'static str> {
+    const V2: &[&str] = &[
+        "cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp",
+    ];
+    const V3: &[&str] = &[
+        "avx",
+        "avx2",
+        "bmi1",
+        "bmi2",
+        "f16c",
+        "fma",
+        "abm",
+        "movbe",
+        "xsave",
+        "aes",
+        "pclmulqdq",
+    ];
+    const V4: &[&str] = &["avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"];
     match model {
-        CpuModel::V2 => V2_FLAGS,
-        CpuModel::V3 => V3_FLAGS,
-        CpuModel::V4 => V4_FLAGS,
+        CpuModel::V2 => V2.to_vec(),
+        CpuModel::V3 => [V2, V3].concat(),
+        CpuModel::V4 => [V2, V3, V4].concat(),
     }
 }
 
@@ -61,62 +78,8 @@ pub fn linux_flags(model: CpuModel) -> Vec<&'static str> {
         "lm",
         "nonstop_tsc",
     ];
-    EVERY
-        .into_iter()
-        .chain(needs(model).iter().copied())
-        .collect()
+    [&EVERY[..], &needs(model)].concat()
 }
-
-const V2_FLAGS: &[&str] = &[
-    "cx16", "lahf_lm", "popcnt", "pni", "ssse3", "sse4_1", "sse4_2", "rdtscp",
-];
-const V3_FLAGS: &[&str] = &[
-    "cx16",
-    "lahf_lm",
-    "popcnt",
-    "pni",
-    "ssse3",
-    "sse4_1",
-    "sse4_2",
-    "rdtscp",
-    "avx",
-    "avx2",
-    "bmi1",
-    "bmi2",
-    "f16c",
-    "fma",
-    "abm",
-    "movbe",
-    "xsave",
-    "aes",
-    "pclmulqdq",
-];
-const V4_FLAGS: &[&str] = &[
-    "cx16",
-    "lahf_lm",
-    "popcnt",
-    "pni",
-    "ssse3",
-    "sse4_1",
-    "sse4_2",
-    "rdtscp",
-    "avx",
-    "avx2",
-    "bmi1",
-    "bmi2",
-    "f16c",
-    "fma",
-    "abm",
-    "movbe",
-    "xsave",
-    "aes",
-    "pclmulqdq",
-    "avx512f",
-    "avx512dq",
-    "avx512cd",
-    "avx512bw",
-    "avx512vl",
-];
 
 /// Bits of leaf 1, edx: FPU to SSE2, what every x86-64 processor has. The kernel hands them on as `AT_HWCAP`.
 pub const BASELINE: u32 = 0x078b_fbff;

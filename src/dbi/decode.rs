@@ -125,8 +125,30 @@ pub enum Question {
         /// Its number.
         register: u8,
     },
-    /// `rdrand` and `rdseed`: random bits.
-    Random,
+    /// `rdrand`: random bits.
+    Rdrand,
+    /// `rdseed`: the same.
+    Rdseed,
+}
+
+impl Question {
+    /// The instruction's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Question::Cpuid => "cpuid",
+            Question::Xgetbv => "xgetbv",
+            Question::Rdtsc => "rdtsc",
+            Question::Rdtscp => "rdtscp",
+            Question::Rdpid { .. } => "rdpid",
+            Question::Rdrand => "rdrand",
+            Question::Rdseed => "rdseed",
+        }
+    }
+
+    /// Whether it asks for random bits.
+    pub fn is_random(self) -> bool {
+        matches!(self, Question::Rdrand | Question::Rdseed)
+    }
 }
 
 /// Why an instruction cannot be translated.

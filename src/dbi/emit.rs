@@ -694,9 +694,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     /// Jumps to `stale` if eax is not `value`.
     fn differs(&mut self, value: i32, stale: u64) {
-        // lea ecx, [rax - value]
-        self.out.hot.raw(&[0x8d, 0x88]);
-        self.out.hot.raw(&value.wrapping_neg().to_le_bytes());
+        self.out.hot.rax_less_to_ecx(value as u32);
         self.out.hot.skip_if_rcx_zero(5);
         self.out.hot.jump(stale);
     }

@@ -72,7 +72,7 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
 fn missing(model: CpuModel) -> Vec<&'static str> {
     let flags = cpu_flags();
     let has = |needed: &str| flags.iter().any(|flag| flag == needed);
-    let needed = cpu::needs(model).iter().copied();
+    let needed = cpu::needs(model).into_iter();
     needed.filter(|needed| !has(needed)).collect()
 }
 

@@ -196,6 +196,17 @@ impl Stopped {
         Errno::result(answer).map(drop)
     }
 
+    /// The system call that it is about to make, with these registers, is not made and has this result (seccomp(2),
+    /// SECCOMP_RET_TRACE: number -1 skips a call, and the result is what stands in rax).
+    #[cfg(target_arch = "x86_64")]
+    pub fn answer_call(&self, registers: &libc::user_regs_struct, result: u64) -> nix::Result<()> {
+        self.set_registers(libc::user_regs_struct {
+            orig_rax: u64::MAX,
+            rax: result,
+            ..*registers
+        })
+    }
+
     /// Its general registers.
     #[cfg(target_arch = "x86_64")]
     pub fn registers(&self) -> nix::Result<libc::user_regs_struct> {

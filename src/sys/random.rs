@@ -75,7 +75,7 @@ impl Random {
     /// Answers the call that the thread is about to make, if it is getrandom. Whether it was.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn answer(&mut self, process: Pid, stopped: &Stopped) -> nix::Result<bool> {
-        let mut registers = stopped.registers()?;
+        let registers = stopped.registers()?;
         if registers.orig_rax != nix::libc::SYS_getrandom as u64 {
             return Ok(false);
         }
@@ -91,10 +91,7 @@ impl Random {
             // A bad address: the kernel answers as it always does.
             return Ok(true);
         }
-        // seccomp(2), SECCOMP_RET_TRACE: number -1 skips the call, and the result is what stands in rax.
-        registers.orig_rax = u64::MAX;
-        registers.rax = length;
-        stopped.set_registers(registers)?;
+        stopped.answer_call(&registers, length)?;
         Ok(true)
     }
 

@@ -65,7 +65,34 @@ enum When {
     Milliseconds(u32),
     /// This argument is no null pointer.
     Pointer(u32),
+    /// This argument has this bit.
+    Bit(u32, u32),
+    /// This argument is this number.
+    Is(u32, u32),
 }
+
+/// The program's code changes, a signal handler returns, a file is opened that would show our traces, or something is asked
+/// for that cannot be had.
+#[cfg(target_arch = "x86_64")]
+const ENGINE_CALLS: [(libc::c_long, When); 14] = [
+    (libc::SYS_arch_prctl, When::Is(0, ARCH_SET_GS)),
+    (libc::SYS_rt_sigreturn, When::Always),
+    (libc::SYS_mmap, When::Bit(2, libc::PROT_EXEC as u32)),
+    (libc::SYS_mprotect, When::Bit(2, libc::PROT_EXEC as u32)),
+    (
+        libc::SYS_pkey_mprotect,
+        When::Bit(2, libc::PROT_EXEC as u32),
+    ),
+    (libc::SYS_mremap, When::Always),
+    (libc::SYS_shmat, When::Bit(2, libc::SHM_EXEC as u32)),
+    (libc::SYS_open, When::Always),
+    (libc::SYS_openat, When::Always),
+    (libc::SYS_openat2, When::Always),
+    (libc::SYS_ptrace, When::Always),
+    (libc::SYS_seccomp, When::Always),
+    (libc::SYS_prctl, When::Is(0, libc::PR_SET_SECCOMP as u32)),
+    (libc::SYS_personality, When::Always),
+];
 
 /// System calls that tell the time or wait for it.
 #[cfg(target_arch = "x86_64")]
@@ -109,49 +136,42 @@ const HOST_CALLS: [(libc::c_long, When); 8] = [
     (libc::SYS_waitid, When::Pointer(4)),
 ];
 
+/// Reports a call, whatever its arguments.
+fn report(number: libc::c_long) -> Rule {
+    Rule::Jump(libc::BPF_JEQ, number as u32, To::Report, To::Next)
+}
+
 #[cfg(target_arch = "x86_64")]
 fn rules_for(calls: &[(libc::c_long, When)]) -> Vec<Rule> {
-    let rules = calls.iter().flat_map(|(number, waits)| {
-        let number = *number as u32;
-        let this = Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(3));
-        match *waits {
-            When::Always => vec![Rule::Jump(libc::BPF_JEQ, number, To::Report, To::Next)],
+    let rules = calls.iter().flat_map(|(number, when)| {
+        let looks = match *when {
+            When::Always => return vec![report(*number)],
             When::Milliseconds(index) => vec![
-                this,
                 Rule::Load(argument(index)),
                 Rule::Jump(libc::BPF_JSET, 1 << 31, To::Pass, To::Next),
                 Rule::Jump(libc::BPF_JEQ, 0, To::Pass, To::Report),
             ],
             When::Pointer(index) => vec![
-                Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(4)),
                 Rule::Load(argument(index)),
                 Rule::Jump(libc::BPF_JEQ, 0, To::Next, To::Report),
                 Rule::Load(argument(index) + 4),
                 Rule::Jump(libc::BPF_JEQ, 0, To::Pass, To::Report),
             ],
-        }
+            When::Bit(index, bit) => vec![
+                Rule::Load(argument(index)),
+                Rule::Jump(libc::BPF_JSET, bit, To::Report, To::Pass),
+            ],
+            When::Is(index, value) => vec![
+                Rule::Load(argument(index)),
+                Rule::Jump(libc::BPF_JEQ, value, To::Report, To::Pass),
+            ],
+        };
+        let others = To::Skip(looks.len() as u8);
+        let this = Rule::Jump(libc::BPF_JEQ, *number as u32, To::Next, others);
+        [&[this], &looks[..]].concat()
     });
     rules.collect()
 }
-
-/// System calls by number and, where it matters, a bit of one argument: the program's code changes, a signal handler
-/// returns, a file is opened that would show our traces, or something is asked for that cannot be had.
-#[cfg(target_arch = "x86_64")]
-const ENGINE_CALLS: [(libc::c_long, Option<(u32, u32)>); 13] = [
-    (libc::SYS_rt_sigreturn, None),
-    (libc::SYS_mmap, Some((2, libc::PROT_EXEC as u32))),
-    (libc::SYS_mprotect, Some((2, libc::PROT_EXEC as u32))),
-    (libc::SYS_pkey_mprotect, Some((2, libc::PROT_EXEC as u32))),
-    (libc::SYS_mremap, None),
-    (libc::SYS_shmat, Some((2, libc::SHM_EXEC as u32))),
-    (libc::SYS_open, None),
-    (libc::SYS_openat, None),
-    (libc::SYS_openat2, None),
-    (libc::SYS_ptrace, None),
-    (libc::SYS_seccomp, None),
-    (libc::SYS_prctl, None),
-    (libc::SYS_personality, None),
-];
 
 /// Calls that name an address to reach, each in a way of its own.
 const NAMING_CALLS: [libc::c_long; 3] = [libc::SYS_connect, libc::SYS_sendmsg, libc::SYS_sendmmsg];
@@ -184,46 +204,17 @@ impl EngineCalls {
     #[cfg(target_arch = "x86_64")]
     fn rules(self) -> Vec<Rule> {
         let mut rules = vec![
-            Rule::Jump(libc::BPF_JEQ, self.magic, To::Report, To::Next),
+            report(self.magic.into()),
             Rule::Jump(libc::BPF_JSET, X32, To::Report, To::Next),
-            Rule::Jump(
-                libc::BPF_JEQ,
-                libc::SYS_arch_prctl as u32,
-                To::Next,
-                To::Skip(2),
-            ),
-            Rule::Load(argument(0)),
-            Rule::Jump(libc::BPF_JEQ, ARCH_SET_GS, To::Report, To::Pass),
         ];
-        for (number, bit) in ENGINE_CALLS {
-            let number = number as u32;
-            match bit {
-                None if number == libc::SYS_prctl as u32 => rules.extend([
-                    Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(2)),
-                    Rule::Load(argument(0)),
-                    Rule::Jump(
-                        libc::BPF_JEQ,
-                        libc::PR_SET_SECCOMP as u32,
-                        To::Report,
-                        To::Pass,
-                    ),
-                ]),
-                None => rules.push(Rule::Jump(libc::BPF_JEQ, number, To::Report, To::Next)),
-                Some((index, bit)) => rules.extend([
-                    Rule::Jump(libc::BPF_JEQ, number, To::Next, To::Skip(2)),
-                    Rule::Load(argument(index)),
-                    Rule::Jump(libc::BPF_JSET, bit, To::Report, To::Pass),
-                ]),
-            }
-        }
+        rules.extend(rules_for(&ENGINE_CALLS));
         if self.machine.virtual_time {
             rules.extend(rules_for(&TIME_CALLS));
         }
         if self.machine.host {
             rules.extend(rules_for(&HOST_CALLS));
         }
-        let report = |number: &u32| Rule::Jump(libc::BPF_JEQ, *number, To::Report, To::Next);
-        rules.extend(self.besides.iter().map(report));
+        rules.extend(self.besides.iter().map(|number| report((*number).into())));
         rules
     }
 }
@@ -244,9 +235,7 @@ impl Filter {
             // First: what follows lets some of them pass.
             let reads = [libc::SYS_read, libc::SYS_readv];
             let all = RECEIVING_CALLS.iter().chain(&reads);
-            rules.extend(
-                all.map(|number| Rule::Jump(libc::BPF_JEQ, *number as u32, To::Report, To::Next)),
-            );
+            rules.extend(all.map(|number| report(*number)));
         }
         rules.extend(engine.map(EngineCalls::rules).unwrap_or_default());
         if no_rseq {
@@ -258,18 +247,10 @@ impl Filter {
             ));
         }
         if random {
-            rules.push(Rule::Jump(
-                libc::BPF_JEQ,
-                libc::SYS_getrandom as u32,
-                To::Report,
-                To::Next,
-            ));
+            rules.push(report(libc::SYS_getrandom));
         }
         if network {
-            rules.extend(
-                NAMING_CALLS
-                    .map(|number| Rule::Jump(libc::BPF_JEQ, number as u32, To::Report, To::Next)),
-            );
+            rules.extend(NAMING_CALLS.map(report));
             // Without an address, sendto(2) is what send(2) is made of.
             rules.extend([
                 Rule::Jump(

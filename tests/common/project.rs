@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{counterfoil, folder, output, stderr, stdout, write};
@@ -22,6 +23,14 @@ impl Project {
         }
         let project = Project { root };
         project.write("counterfoil.toml", manifest);
+        project
+    }
+
+    /// With one workload `w`, which is a script of sh and has these lines; `before` are those before it.
+    pub fn scripted(before: &str, lines: &str, script: &str) -> Project {
+        let workload = "[[workload]]\nname = \"w\"\ncommand = [\"sh\", \"w.sh\"]";
+        let project = Project::new(&format!("{before}\n{workload}\n{lines}"));
+        project.write("w.sh", script);
         project
     }
 
@@ -83,6 +92,15 @@ impl Project {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{both}");
         self.assert_clean();
         both
+    }
+
+    /// The report of a run with `--json` that has ended with `code`.
+    #[track_caller]
+    pub fn json(&self, code: i32, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        let both = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{both}");
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Nothing is left in the temporary folder.

@@ -1,9 +1,11 @@
 //! The tracer's half of the engine: answers a tree that runs translated code.
 //!
-//! Here are exits, signals, births and ends; `asks` has what programs ask the machine for, `calls` the system calls, `requests` the marks of regions, `counts` what a
-//! process has executed, `host` what it is told of the machine.
+//! Here are exits, signals and ends; `births` has how programs, processes and threads begin, `calls` the system calls,
+//! `asks` the time and random numbers, `host` what else is told of the machine, `requests` the marks of regions, `counts`
+//! what a process has executed, `course` in which order.
 
 mod asks;
+mod births;
 mod calls;
 mod counts;
 pub mod course;
@@ -29,7 +31,6 @@ use super::log::Log;
 use super::memory::Pool;
 use super::ranges::Range;
 use super::setup;
-use super::shown;
 use super::signals::{self, Disposition};
 use super::space::{Area, How, Space};
 use super::state::{self, Partial};
@@ -55,9 +56,6 @@ use crate::sys::tree::{Birth, Call, Onward, Watcher};
 /// Units translated at one stop: those that follow from the one that is wanted. Fewer mean more stops, more mean code
 /// that is never executed; between 8 and 64 the sum hardly changes.
 const BUDGET: usize = 32;
-
-/// What the random numbers follow from that `rdrand` gives.
-const SEED: u64 = u64::from_le_bytes(*b"cfrdrand");
 
 /// Bytes of a page (x86-64).
 const PAGE: u64 = 4096;
@@ -285,12 +283,12 @@ impl Engine {
     fn translate(&mut self, process: Pid, stopped: &Stopped, pc: u64, how: How) -> io::Result<u64> {
         let space = self.space(process)?;
         let units = || space.borrow().translations.borrow().cache.units().len();
-        let before = units();
+        let before = self.recorder.as_ref().map(|_| units());
         loop {
             let result = space.borrow_mut().translate(stopped, pc, how, &self.manner);
             match result {
                 Ok(address) => {
-                    if self.recorder.is_some() && units() > before {
+                    if before.is_some_and(|before| units() > before) {
                         self.reached(process, stopped, pc)?;
                     }
                     return Ok(address);
@@ -505,34 +503,6 @@ impl Engine {
         })
     }
 
-    /// Whether a thread has faulted where it stored the time for a system call: the kernel makes the call.
-    fn clock_faulted(
-        &mut self,
-        process: Pid,
-        stopped: &Stopped,
-        registers: &user_regs_struct,
-    ) -> io::Result<bool> {
-        const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
-        let thread = self.thread(stopped.tid())?;
-        let (area, at) = (thread.area, thread.at);
-        if !self.machine.virtual_time || signals::fault_address(stopped)?.is_none() {
-            return Ok(false);
-        }
-        let space = self.space(process)?;
-        let original = match space.borrow().is_translated(registers.rip) {
-            true => state::original(&space.borrow(), area, registers, at),
-            false => None,
-        };
-        let mut bytes = [0; 2];
-        let at_call = original.is_some_and(|original| {
-            stopped.read(original.registers.rip, &mut bytes).is_ok() && bytes == SYSTEM_CALL
-        });
-        if at_call && let Some(original) = self.settle(process, stopped, registers)? {
-            self.redirect(process, stopped, original)?;
-        }
-        Ok(at_call)
-    }
-
     /// Whether a fault only says that a thread stands at an original address.
     fn is_stray(
         &self,
@@ -544,111 +514,6 @@ impl Engine {
         let space = space.borrow();
         let ours = !space.is_translated(registers.rip) && space.ranges.at(registers.rip).is_some();
         Ok(ours && signals::fault_address(stopped)? == Some(registers.rip))
-    }
-
-    /// A program begins in a process.
-    fn begin_program(&mut self, stopped: &Stopped) -> io::Result<()> {
-        let pid = stopped.tid();
-        let now = self.time_of(pid);
-        let before = self.processes.get(&pid);
-        let inherited = before.map(|process| (process.clock.next_program(now), process.random));
-        let result = self.program_over(pid);
-        self.keep(result)?;
-        self.threads.retain(|_, thread| thread.process != pid);
-        if let Some(why) = support::refused_program(pid) {
-            let program = support::name_of(pid);
-            return self.fail(Unsupported { program, why });
-        }
-        let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
-        let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
-        let row = self.table.program(pid, program);
-        let space = setup::install(
-            stopped,
-            &self.pool,
-            self.store.as_ref(),
-            self.want.regions,
-            self.machine,
-        )?;
-        if self.magic != MAGIC_CALL {
-            let translations = space.translations.borrow();
-            translations
-                .cache
-                .set_magic(self.magic, &translations.memory);
-        }
-        self.modules.extend(files(space.ranges.iter()));
-        let base = space.areas[0].address;
-        let space = Rc::new(RefCell::new(space));
-        let mut process = Process::new(Rc::clone(&space), row, Marks::at_start());
-        (process.clock, process.random) = inherited.unwrap_or((Clock::default(), Stream(SEED)));
-        self.processes.insert(pid, process);
-        self.take_area(pid, &space.borrow().areas[0], now)?;
-        self.threads.insert(pid, new_thread(pid, 0));
-        let mut registers = stopped.registers()?;
-        registers.gs_base = base;
-        self.show_processor(stopped)?;
-        self.log.note(pid, || {
-            let space = self
-                .processes
-                .get(&pid)
-                .map(|process| process.space.borrow());
-            let kept = space.map_or(0, |space| space.translations.borrow().kept.units_before());
-            format!(
-                "begins at {:#x}; {kept} units are kept of it",
-                registers.rip
-            )
-        });
-        self.redirect(pid, stopped, registers)
-    }
-
-    /// What the kernel hands to a program of the processor.
-    fn show_processor(&self, stopped: &Stopped) -> io::Result<()> {
-        match self.machine.cpu {
-            Some(_) => image::Auxv::of(stopped)?.replace(&shown::AUXV),
-            None => Ok(()),
-        }
-    }
-
-    /// Gives a thread an area: one that is free, or a new one.
-    fn give_area(
-        &mut self,
-        process: Pid,
-        maker: u64,
-        now: u64,
-        stopped: &Stopped,
-    ) -> io::Result<()> {
-        let space = self.space(process)?;
-        let mut space = space.borrow_mut();
-        let free = match space.free_area(process) {
-            Some(free) => free,
-            None => {
-                setup::more_areas(stopped, &mut space, maker)?;
-                space.free_area(process).ok_or_else(unknown)?
-            }
-        };
-        let area = Rc::clone(&space.areas[free]);
-        drop(space);
-        self.take_area(process, &area, now)?;
-        let mut registers = stopped.registers()?;
-        registers.gs_base = area.address;
-        stopped.set_registers(registers)?;
-        self.threads
-            .insert(stopped.tid(), new_thread(process, free));
-        Ok(())
-    }
-
-    /// An area becomes a thread's; if it is the first of its process, the clock of that is in it, and shows `now`.
-    fn take_area(&mut self, process: Pid, area: &Rc<Area>, now: u64) -> io::Result<()> {
-        area.take(process)?;
-        let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
-        if known.clock_area.is_none() {
-            area.slots().store_u64(slot::LIMIT.into(), 0);
-            area.slots().store_u64(slot::NOW.into(), now);
-        }
-        let clock = known.clock_area.get_or_insert_with(|| Rc::clone(area));
-        area.slots()
-            .store_u64(slot::CLOCK.into(), clock.address + u64::from(slot::NOW));
-        area.slots().store_u64(slot::REASON.into(), 0);
-        Ok(())
     }
 
     fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
@@ -675,16 +540,6 @@ fn files<'a>(ranges: impl Iterator<Item = &'a Range>) -> impl Iterator<Item = Pa
     ranges.filter_map(|range| range.file.as_deref().cloned())
 }
 
-fn new_thread(process: Pid, area: usize) -> Thread {
-    Thread {
-        process,
-        area,
-        at: 0,
-        expected: Expected::Nothing,
-        lent: None,
-    }
-}
-
 fn unknown() -> io::Error {
     io::Error::other("a thread that was never announced")
 }
@@ -695,31 +550,11 @@ impl Watcher for Engine {
     }
 
     fn process(&mut self, birth: Birth, child: &Stopped) -> io::Result<()> {
-        let pid = child.tid();
-        let row = self.table.process(birth.parent, pid);
-        let area = self.thread(birth.maker)?.area;
-        let parent = self.space(birth.parent)?;
-        let own = parent.borrow().areas[area].address;
-        let space = match birth.shared {
-            true => parent,
-            false => Rc::new(RefCell::new(parent.borrow().forked())),
-        };
-        let marks = self.processes.get(&birth.parent);
-        let marks = marks.map_or_else(Marks::at_start, |parent| parent.between.forked());
-        let now = self.time_of(birth.parent);
-        let mut process = Process::new(space, row, marks);
-        process.clock = Clock::beginning_at(now);
-        if let Some(parent) = self.processes.get_mut(&birth.parent) {
-            process.random = Stream(parent.random.draw());
-        }
-        self.processes.insert(pid, process);
-        self.give_area(pid, own, now, child)
+        self.begin_process(birth, child)
     }
 
     fn thread(&mut self, process: Pid, thread: &Stopped) -> io::Result<()> {
-        // The gs base of a new thread is still that of its maker.
-        let maker = thread.registers()?.gs_base;
-        self.give_area(process, maker, 0, thread)
+        self.begin_thread(process, thread)
     }
 
     fn calling(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Call> {

@@ -35,41 +35,81 @@ const FREE_KIB: u64 = 6 << 20;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
+/// Who asks, and when.
+struct Asked {
+    model: CpuModel,
+    /// For how many seconds the machine has been up.
+    up: u64,
+}
+
+/// What a file says.
+type Says = fn(&Asked) -> String;
+
+/// Files that tell of the machine, and what they say.
+const FILES: [(&str, Says); 14] = [
+    ("/proc/cpuinfo", |asked| cpuinfo(asked.model)),
+    ("/proc/stat", |asked| stat(asked.up)),
+    ("/proc/meminfo", |_| meminfo()),
+    ("/proc/uptime", |asked| format!("{0}.00 {0}.00\n", asked.up)),
+    ("/proc/loadavg", |_| "0.00 0.00 0.00 1/1 1\n".to_owned()),
+    ("/proc/version", |_| {
+        format!("Linux version {RELEASE} (counterfoil) {VERSION}\n")
+    }),
+    ("/proc/sys/kernel/hostname", |_| format!("{HOST}\n")),
+    ("/proc/sys/kernel/osrelease", |_| format!("{RELEASE}\n")),
+    ("/proc/sys/kernel/version", |_| format!("{VERSION}\n")),
+    ("/proc/sys/kernel/random/boot_id", |_| uuid()),
+    ("/proc/sys/kernel/random/uuid", |_| uuid()),
+    ("/sys/devices/system/cpu/online", |_| only_cpu()),
+    ("/sys/devices/system/cpu/possible", |_| only_cpu()),
+    ("/sys/devices/system/cpu/present", |_| only_cpu()),
+];
+
+/// Files of which each reading gives other random bytes.
+const RANDOM: [&str; 2] = ["/dev/urandom", "/dev/random"];
+
 /// The content of a file that tells of the machine; none for all others.
 pub fn file(path: &str, model: CpuModel, now: u64) -> Option<String> {
-    let up = (UP_NS + now) / NS_PER_SECOND;
-    let since = (EPOCH_NS - UP_NS) / NS_PER_SECOND;
     if let Some(rest) = path.strip_prefix("/proc/")
-        && let Some((owner, "cgroup")) = rest.split_once('/')
+        && let Some((owner, CGROUP)) = rest.split_once('/')
         && (owner == "self" || owner.bytes().all(|byte| byte.is_ascii_digit()))
     {
         return Some("0::/\n".to_owned());
     }
-    Some(match path {
-        "/proc/cpuinfo" => cpuinfo(model),
-        "/proc/stat" => format!(
-            "cpu  {up}00 0 0 0 0 0 0 0 0 0\ncpu0 {up}00 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\nbtime {since}\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n"
-        ),
-        "/proc/meminfo" => meminfo(),
-        "/proc/uptime" => format!("{up}.00 {up}.00\n"),
-        "/proc/loadavg" => "0.00 0.00 0.00 1/1 1\n".to_owned(),
-        "/proc/version" => format!("Linux version {RELEASE} (counterfoil) {VERSION}\n"),
-        "/proc/sys/kernel/hostname" => format!("{HOST}\n"),
-        "/proc/sys/kernel/osrelease" => format!("{RELEASE}\n"),
-        "/proc/sys/kernel/version" => format!("{VERSION}\n"),
-        "/proc/sys/kernel/random/boot_id" | "/proc/sys/kernel/random/uuid" => {
-            "00000000-0000-4000-8000-000000000001\n".to_owned()
-        }
-        "/sys/devices/system/cpu/online"
-        | "/sys/devices/system/cpu/possible"
-        | "/sys/devices/system/cpu/present" => "0\n".to_owned(),
-        _ => return None,
-    })
+    let up = (UP_NS + now) / NS_PER_SECOND;
+    let known = FILES.iter().find(|(known, _)| *known == path);
+    known.map(|(_, says)| says(&Asked { model, up }))
 }
 
-/// Files of which each reading gives other random bytes.
+/// Of a process, in its folder.
+const CGROUP: &str = "cgroup";
+
+/// Whether a file gives random bytes.
 pub fn is_random(path: &str) -> bool {
-    matches!(path, "/dev/urandom" | "/dev/random")
+    RANDOM.contains(&path)
+}
+
+/// Whether a path that ends in this part may be that of such a file.
+pub fn may_be_shown(last: &str) -> bool {
+    let known = FILES.iter().map(|(path, _)| *path).chain(RANDOM);
+    let mut parts = known.filter_map(|path| path.rsplit('/').next());
+    last == CGROUP || parts.any(|part| part == last)
+}
+
+fn uuid() -> String {
+    "00000000-0000-4000-8000-000000000001\n".to_owned()
+}
+
+fn only_cpu() -> String {
+    "0\n".to_owned()
+}
+
+/// A machine whose only CPU was in user mode all the time.
+fn stat(up: u64) -> String {
+    let since = (EPOCH_NS - UP_NS) / NS_PER_SECOND;
+    format!(
+        "cpu  {up}00 0 0 0 0 0 0 0 0 0\ncpu0 {up}00 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\nbtime {since}\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n"
+    )
 }
 
 fn cpuinfo(model: CpuModel) -> String {
@@ -159,67 +199,9 @@ pub fn ticks(ns: u64) -> u64 {
     ns / NS_PER_TICK
 }
 
-/// Entries of getdents64(2) in order of their names. Offsets, by which the next call goes on, stay where they are.
-pub fn sorted_directory(entries: &[u8]) -> Option<Vec<u8>> {
-    /// Where an entry has its offset, its length and its name.
-    const OFFSET: usize = 8;
-    const LENGTH: usize = 16;
-    const NAME: usize = 19;
-    let mut parts: Vec<&[u8]> = Vec::new();
-    let mut rest = entries;
-    while !rest.is_empty() {
-        let length = rest.get(LENGTH..LENGTH + 2)?.try_into().ok()?;
-        let length = usize::from(u16::from_ne_bytes(length));
-        let (part, behind) = rest.split_at_checked(length).filter(|_| length > NAME)?;
-        parts.push(part);
-        rest = behind;
-    }
-    let offsets: Vec<&[u8]> = parts.iter().map(|part| &part[OFFSET..LENGTH]).collect();
-    let name = |part: &&[u8]| {
-        let name = part[NAME..].split(|byte| *byte == 0).next();
-        name.unwrap_or_default().to_vec()
-    };
-    parts.sort_by_cached_key(name);
-    let mut sorted = Vec::with_capacity(entries.len());
-    for (part, offset) in parts.iter().zip(offsets) {
-        let start = sorted.len();
-        sorted.extend_from_slice(part);
-        sorted[start + OFFSET..start + LENGTH].copy_from_slice(offset);
-    }
-    Some(sorted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entry(name: &str, offset: u64) -> Vec<u8> {
-        let length = (19 + name.len() + 1).next_multiple_of(8);
-        let mut bytes = vec![0; length];
-        bytes[8..16].copy_from_slice(&offset.to_ne_bytes());
-        bytes[16..18].copy_from_slice(&(length as u16).to_ne_bytes());
-        bytes[19..19 + name.len()].copy_from_slice(name.as_bytes());
-        bytes
-    }
-
-    #[test]
-    fn a_directory_is_in_order_of_names_and_goes_on_where_it_did() {
-        let given = [
-            entry("zebra", 5),
-            entry("a-much-longer-name", 9),
-            entry("b", 12),
-        ]
-        .concat();
-        let expected = [
-            entry("a-much-longer-name", 5),
-            entry("b", 9),
-            entry("zebra", 12),
-        ]
-        .concat();
-        assert_eq!(sorted_directory(&given), Some(expected));
-        assert_eq!(sorted_directory(&given[..30]), None);
-        assert_eq!(sorted_directory(&[]), Some(Vec::new()));
-    }
 
     #[test]
     fn structures_have_the_sizes_of_the_kernels() {
@@ -235,5 +217,6 @@ mod tests {
         assert!(shown("/proc/cpuinfo").unwrap().contains(" avx2"));
         assert!(shown("/proc/self/cgroup").is_some() && shown("/proc/12/cgroup").is_some());
         assert!(shown("/proc/self/status").is_none() && shown("/proc/net/cgroup").is_none());
+        assert!(may_be_shown("cpuinfo") && may_be_shown("urandom") && !may_be_shown("status"));
     }
 }

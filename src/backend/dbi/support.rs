@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::libc::{self, user_regs_struct};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::shown;
 use crate::backend::program_file::{Format, ProgramFile};
 use crate::sys::{Pid, image};
 
@@ -66,27 +67,6 @@ pub fn refused_call(number: libc::c_long, registers: &user_regs_struct) -> Optio
     }
 }
 
-/// The last parts of paths of files that may not be shown as they are.
-const NOT_SHOWN: [&str; 17] = [
-    "maps",
-    "cpuinfo",
-    "meminfo",
-    "stat",
-    "uptime",
-    "loadavg",
-    "version",
-    "cgroup",
-    "hostname",
-    "osrelease",
-    "boot_id",
-    "uuid",
-    "online",
-    "possible",
-    "present",
-    "random",
-    "urandom",
-];
-
 /// The path that a thread means by `name` in the folder that `folder` is open on, if it may be of a file that is not shown
 /// as it is: all of those are in three folders.
 pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
@@ -95,7 +75,7 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
         return Some(name.to_owned());
     }
     let last = name.rsplit('/').next().unwrap_or(name);
-    if !NOT_SHOWN.contains(&last) {
+    if last != "maps" && !shown::may_be_shown(last) {
         return None;
     }
     let folder = match folder {

@@ -241,8 +241,8 @@ fn knows_what_asks_the_machine() {
             &[0xf3, 0x41, 0x0f, 0xc7, 0xf9],
             Question::Rdpid { register: 9 },
         ),
-        (&[0x48, 0x0f, 0xc7, 0xf0], Question::Random),
-        (&[0x0f, 0xc7, 0xfb], Question::Random),
+        (&[0x48, 0x0f, 0xc7, 0xf0], Question::Rdrand),
+        (&[0x0f, 0xc7, 0xfb], Question::Rdseed),
     ] {
         assert_eq!(kind(bytes), Kind::Asks(question), "{bytes:02x?}");
     }

@@ -79,7 +79,8 @@ fn question(instruction: &Instruction) -> Option<Question> {
         Mnemonic::Rdpid => Question::Rdpid {
             register: instruction.op0_register().number() as u8,
         },
-        Mnemonic::Rdrand | Mnemonic::Rdseed => Question::Random,
+        Mnemonic::Rdrand => Question::Rdrand,
+        Mnemonic::Rdseed => Question::Rdseed,
         _ => return None,
     })
 }
@@ -99,7 +100,7 @@ pub struct RandomOperand {
 pub fn random_operand(bytes: &[u8]) -> Option<RandomOperand> {
     let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
     let register = instruction.op0_register();
-    (question(&instruction)? == Question::Random).then(|| RandomOperand {
+    question(&instruction)?.is_random().then(|| RandomOperand {
         register: register.number() as u8,
         bytes: register.size() as u8,
         length: instruction.len() as u8,

@@ -80,12 +80,23 @@ impl Code {
         self.bytes[jump.0 - 4..jump.0].copy_from_slice(&distance.to_le_bytes());
     }
 
-    /// Goes on if ecx is `value`, which is lost.
-    fn unless_ecx_is(&mut self, value: u32) -> Jump {
+    /// Goes on if rcx is 0.
+    fn unless_rcx_zero(&mut self) -> Jump {
         const JUMP_BYTES: u8 = 5;
-        self.add_ecx(value.wrapping_neg() as i32);
         self.skip_if_rcx_zero(JUMP_BYTES);
         self.jump_ahead()
+    }
+
+    /// Goes on if ecx is `value`, which is lost.
+    fn unless_ecx_is(&mut self, value: u32) -> Jump {
+        self.add_ecx(value.wrapping_neg() as i32);
+        self.unless_rcx_zero()
+    }
+
+    /// Goes on if eax is `value`; ecx is lost.
+    fn unless_eax_is(&mut self, value: u32) -> Jump {
+        self.rax_less_to_ecx(value);
+        self.unless_rcx_zero()
     }
 
     /// `mov register, value`, which has no short form that leaves flags alone.
@@ -163,7 +174,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
                 self.out.hot.set_low(register, 0);
                 self.asked();
             }
-            (Question::Random, Some(_)) => {
+            (Question::Rdrand | Question::Rdseed, Some(_)) => {
                 let leave = self.leave_before();
                 self.mark(0);
                 self.out.hot.jump(leave);
@@ -178,8 +189,13 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.finish(self.plan.end());
     }
 
-    /// Cold code goes on behind the jump to it, where the unit is complete.
-    fn hot_jump_to_cold(&mut self) -> u64 {
+    /// Saves rax and rcx and goes on in the cold code; where that comes back to, the unit complete.
+    fn spill_and_go_on_cold(&mut self) -> u64 {
+        self.mark(0);
+        self.out.hot.store(slot::RCX, RCX);
+        self.mark(spilled::RCX);
+        self.out.hot.store(slot::RAX, RAX);
+        self.mark(BOTH);
         let cold = self.out.cold.here();
         self.out.hot.jump(cold);
         self.out.hot.here()
@@ -196,23 +212,20 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.mark_cold_full(pc, done, self.counted, restore, base);
     }
 
+    /// The question was not answered: flags and rax are again what they were.
+    fn restore_flags_and_rax(&mut self) {
+        self.out.cold.restore_flags();
+        self.before_question(BOTH);
+        self.out.cold.load(RAX, slot::RAX);
+        self.before_question(spilled::RCX);
+    }
+
     fn cpuid(&mut self, model: CpuModel) {
-        self.mark(0);
-        self.out.hot.store(slot::RCX, RCX);
-        self.mark(spilled::RCX);
-        self.out.hot.store(slot::RAX, RAX);
-        self.mark(BOTH);
-        let behind = self.hot_jump_to_cold();
+        let behind = self.spill_and_go_on_cold();
         let leaves = cpu::leaves(model);
         for same in leaves.chunk_by(|one, next| one.leaf == next.leaf) {
             self.before_question(BOTH);
-            // lea ecx, [rax - leaf]
-            self.out.cold.raw(&[0x8d, 0x88]);
-            self.out
-                .cold
-                .raw(&same[0].leaf.wrapping_neg().to_le_bytes());
-            self.out.cold.skip_if_rcx_zero(5);
-            let other_leaf = self.out.cold.jump_ahead();
+            let other_leaf = self.out.cold.unless_eax_is(same[0].leaf);
             for one in same {
                 let other = one.subleaf.map(|subleaf| {
                     self.out.cold.load_ecx(slot::RCX);
@@ -245,12 +258,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     fn time_stamp(&mut self, with_cpu: bool) {
-        self.mark(0);
-        self.out.hot.store(slot::RCX, RCX);
-        self.mark(spilled::RCX);
-        self.out.hot.store(slot::RAX, RAX);
-        self.mark(BOTH);
-        let behind = self.hot_jump_to_cold();
+        let behind = self.spill_and_go_on_cold();
         self.before_question(BOTH);
         self.out.cold.save_flags();
         self.before_question(ALL);
@@ -269,10 +277,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.out.cold.jump(behind);
         self.before_question(ALL);
         self.out.cold.land(ask);
-        self.out.cold.restore_flags();
-        self.before_question(BOTH);
-        self.out.cold.load(RAX, slot::RAX);
-        self.before_question(spilled::RCX);
+        self.restore_flags_and_rax();
         self.out.cold.restore_rcx();
         self.before_question(0);
         self.leave_before();
@@ -321,12 +326,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     /// The cold code of [`Writer::read_clock_instead`]; `behind` is where the hot code goes on behind the `syscall`.
     pub(super) fn clock_read(&mut self, read: ClockRead, behind: u64) {
         self.before_question(spilled::RCX);
-        // lea ecx, [rax - number]
-        self.out.cold.raw(&[0x8d, 0x88]);
-        let number = read.call as u32;
-        self.out.cold.raw(&number.wrapping_neg().to_le_bytes());
-        self.out.cold.skip_if_rcx_zero(5);
-        let other_call = self.out.cold.jump_ahead();
+        let other_call = self.out.cold.unless_eax_is(read.call as u32);
         self.out.cold.store(slot::RAX, RAX);
         self.before_question(BOTH);
         self.out.cold.save_flags();
@@ -349,10 +349,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.out.cold.jump(behind);
         self.before_question(ALL);
         real.into_iter().for_each(|jump| self.out.cold.land(jump));
-        self.out.cold.restore_flags();
-        self.before_question(BOTH);
-        self.out.cold.load(RAX, slot::RAX);
-        self.before_question(spilled::RCX);
+        self.restore_flags_and_rax();
         self.out.cold.land(other_call);
         self.out.cold.restore_rcx();
         self.before_question(0);

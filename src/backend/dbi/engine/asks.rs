@@ -6,12 +6,16 @@ use std::rc::Rc;
 use nix::libc::{self, user_regs_struct};
 use nix::time::{ClockId, clock_gettime};
 
-use super::super::clock::{Which, shown, since_beginning};
+use super::super::clock::{self, Which, since_beginning};
+use super::super::shown;
+use super::super::signals;
 use super::super::space::Area;
+use super::super::state;
 use super::super::waits::{Argument, MOMENT, Until, Wait, nanoseconds, to_come};
 use super::counts::executed;
+use super::host::{answer, done};
 use super::{Engine, Expected, unknown};
-use crate::dbi::decode::{self, Kind, Question, RandomOperand};
+use crate::dbi::decode::{self, Kind, RandomOperand};
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
 use crate::sys::ptrace::Stopped;
@@ -26,9 +30,8 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 /// What is to be done when a call that waits has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
-    wait: Wait,
-    /// How long it shall wait, in nanoseconds.
-    ns: u64,
+    /// What it waits for, and how long that is in nanoseconds; none if it sets a timer.
+    wait: Option<(Wait, u64)>,
     /// An argument of the program's that was replaced.
     replaced: Option<(Argument, u64)>,
     /// Flags that were replaced, in rsi.
@@ -42,7 +45,7 @@ impl Engine {
         let length = stopped.read(pc, &mut bytes)?;
         let bytes = &bytes[..length];
         match decode::decode(bytes, pc).kind {
-            Kind::Asks(Question::Random) => {
+            Kind::Asks(question) if question.is_random() => {
                 let operand = decode::random_operand(bytes).ok_or_else(unknown)?;
                 self.give_random(process, stopped, operand)?;
                 Ok(pc + u64::from(operand.length))
@@ -82,6 +85,34 @@ impl Engine {
             *register = mixed(*register, bits, operand.bytes);
         }
         Ok(stopped.set_registers(registers)?)
+    }
+
+    /// Whether a thread has faulted where it stored the time for a system call: the kernel makes the call.
+    pub(super) fn clock_faulted(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<bool> {
+        const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
+        let thread = self.thread(stopped.tid())?;
+        let (area, at) = (thread.area, thread.at);
+        if !self.machine.virtual_time || signals::fault_address(stopped)?.is_none() {
+            return Ok(false);
+        }
+        let space = self.space(process)?;
+        let original = match space.borrow().is_translated(registers.rip) {
+            true => state::original(&space.borrow(), area, registers, at),
+            false => None,
+        };
+        let mut bytes = [0; 2];
+        let at_call = original.is_some_and(|original| {
+            stopped.read(original.registers.rip, &mut bytes).is_ok() && bytes == SYSTEM_CALL
+        });
+        if at_call && let Some(original) = self.settle(process, stopped, registers)? {
+            self.redirect(process, stopped, original)?;
+        }
+        Ok(at_call)
     }
 
     fn area_of(&self, tid: Pid) -> io::Result<Rc<Area>> {
@@ -150,6 +181,9 @@ impl Engine {
     ) -> io::Result<Option<Call>> {
         let number = registers.orig_rax as libc::c_long;
         match number {
+            libc::SYS_getrusage | libc::SYS_times => {
+                self.tell_usage(process, stopped, registers).map(Some)
+            }
             libc::SYS_clock_gettime
             | libc::SYS_gettimeofday
             | libc::SYS_time
@@ -168,6 +202,29 @@ impl Engine {
         }
     }
 
+    /// Answers a call that asks what a process has used.
+    fn tell_usage(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        r: &user_regs_struct,
+    ) -> io::Result<Call> {
+        const CHILDREN: i32 = -1;
+        let asks_times = r.orig_rax as libc::c_long == libc::SYS_times;
+        let used = match r.rdi as i32 {
+            CHILDREN if !asks_times => 0,
+            _ => self.correct_clock(process)?,
+        };
+        if !asks_times {
+            return answer(stopped, r, r.rsi, &shown::rusage(used), 0);
+        }
+        let result = shown::ticks(used);
+        match r.rdi {
+            0 => done(stopped, r, result),
+            address => answer(stopped, r, address, &shown::tms(used), result),
+        }
+    }
+
     /// Answers a call that reads a clock.
     fn tell_time(
         &mut self,
@@ -183,7 +240,7 @@ impl Engine {
             _ => libc::CLOCK_REALTIME,
         };
         // One that is not virtual, such as that of another process.
-        let Some(beginning) = shown(clock, 0) else {
+        let Some(beginning) = clock::shown(clock, 0) else {
             return Ok(Call::Make);
         };
         let now = match number {
@@ -209,12 +266,7 @@ impl Engine {
             return Ok(Call::Make);
         }
         let result = if number == libc::SYS_time { seconds } else { 0 };
-        stopped.set_registers(user_regs_struct {
-            orig_rax: u64::MAX,
-            rax: result,
-            ..*registers
-        })?;
-        Ok(Call::Done)
+        done(stopped, registers, result)
     }
 
     /// A call that will wait: its moment becomes one of the real clock.
@@ -225,12 +277,6 @@ impl Engine {
         wait: Wait,
         mut registers: user_regs_struct,
     ) -> io::Result<Call> {
-        let mut waiting = Waiting {
-            wait,
-            ns: 0,
-            replaced: None,
-            flags: None,
-        };
         let ns = match wait.until {
             Until::Milliseconds(ms) => Some(ms.unsigned_abs().into()).map(|ms: u64| ms * 1_000_000),
             Until::Timespec(address) => {
@@ -249,7 +295,11 @@ impl Engine {
         let Some(ns) = ns else {
             return Ok(Call::Make);
         };
-        waiting.ns = ns;
+        let mut waiting = Waiting {
+            wait: Some((wait, ns)),
+            replaced: None,
+            flags: None,
+        };
         if let Until::Moment {
             clock, argument, ..
         } = wait.until
@@ -260,19 +310,29 @@ impl Engine {
             } else {
                 real(clock)?.saturating_add(ns)
             };
-            let area = self.area_of(stopped.tid())?;
-            let words = pair(moment / NS_PER_SECOND, moment % NS_PER_SECOND);
-            area.slots().write(slot::MOMENT.into(), &words);
             waiting.replaced = Some((argument, argument.of(&registers)));
-            argument.set(&mut registers, area.address + u64::from(slot::MOMENT));
+            waiting.flags = sleeps.then_some(registers.rsi);
             if sleeps {
-                waiting.flags = Some(registers.rsi);
                 registers.rsi &= !MOMENT;
             }
-            stopped.set_registers(registers)?;
+            self.replace_moment(stopped, registers, argument, &timespec(moment))?;
         }
         self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
         Ok(Call::ReportReturn)
+    }
+
+    /// The call is made with these bytes in the place of what an argument leads to.
+    fn replace_moment(
+        &self,
+        stopped: &Stopped,
+        mut registers: user_regs_struct,
+        argument: Argument,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let area = self.area_of(stopped.tid())?;
+        area.slots().write(slot::MOMENT.into(), bytes);
+        argument.set(&mut registers, area.address + u64::from(slot::MOMENT));
+        Ok(stopped.set_registers(registers)?)
     }
 
     /// A call that waited has returned.
@@ -293,10 +353,10 @@ impl Engine {
         if waiting.replaced.is_some() {
             stopped.set_registers(registers)?;
         }
-        if result == waiting.wait.passed {
-            self.slept(process, waiting.ns)?;
-        } else if waiting.wait.tells_rest && result > 0 {
-            tell_rest(stopped, waiting)?;
+        match waiting.wait {
+            Some((wait, ns)) if result == wait.passed => self.slept(process, ns)?,
+            Some((wait, ns)) if wait.tells_rest && result > 0 => tell_rest(stopped, wait, ns),
+            _ => {}
         }
         Ok(())
     }
@@ -364,25 +424,17 @@ impl Engine {
         if !absolute {
             return Ok(Call::Make);
         }
-        let area = self.area_of(stopped.tid())?;
-        let part = |ns: u64| pair(ns / NS_PER_SECOND, ns % NS_PER_SECOND);
-        let new = [part(every), part(ns)].concat();
-        area.slots().write(slot::MOMENT.into(), &new);
         let waiting = Waiting {
-            wait: Wait {
-                until: Until::Milliseconds(0),
-                passed: i64::MIN,
-                tells_rest: false,
-            },
-            ns: 0,
+            wait: None,
             replaced: Some((Argument::Third, registers.rdx)),
             flags: Some(registers.rsi),
         };
-        stopped.set_registers(user_regs_struct {
+        let relative = user_regs_struct {
             rsi: registers.rsi & !MOMENT,
-            rdx: area.address + u64::from(slot::MOMENT),
             ..*registers
-        })?;
+        };
+        let new = [timespec(every), timespec(ns)].concat();
+        self.replace_moment(stopped, relative, Argument::Third, &new)?;
         self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
         Ok(Call::ReportReturn)
     }
@@ -420,18 +472,20 @@ fn pair(first: u64, second: u64) -> [u8; 16] {
     bytes
 }
 
+/// `struct timespec`.
+fn timespec(ns: u64) -> [u8; 16] {
+    pair(ns / NS_PER_SECOND, ns % NS_PER_SECOND)
+}
+
 /// The kernel has written how much real time was left: by the virtual clock none has passed.
-fn tell_rest(stopped: &Stopped, waiting: Waiting) -> io::Result<()> {
-    let (address, part) = match waiting.wait.until {
-        Until::Timespec(address) => (address, 1),
-        Until::Timeval(address) => (address, 1000),
-        Until::Milliseconds(_) | Until::Moment { .. } => return Ok(()),
+fn tell_rest(stopped: &Stopped, wait: Wait, ns: u64) {
+    let (address, rest) = match wait.until {
+        Until::Timespec(address) => (address, timespec(ns)),
+        Until::Timeval(address) => (address, pair(ns / NS_PER_SECOND, ns % NS_PER_SECOND / 1000)),
+        Until::Milliseconds(_) | Until::Moment { .. } => return,
     };
-    let ns = waiting.ns;
-    let rest = pair(ns / NS_PER_SECOND, ns % NS_PER_SECOND / part);
     // Memory that cannot be written the kernel has not written either.
     let _ = stopped.write(address, &rest);
-    Ok(())
 }
 
 /// A register of which `bits` replace so many bytes: the upper half of 64 becomes zero, smaller parts leave the rest.

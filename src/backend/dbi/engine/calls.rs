@@ -79,11 +79,6 @@ impl Engine {
             return Ok(call);
         }
         if self.machine.virtual_time
-            && let Some(call) = self.usage_call(process, stopped, &registers)?
-        {
-            return Ok(call);
-        }
-        if self.machine.virtual_time
             && let Some(call) = self.time_call(process, stopped, &registers)?
         {
             return Ok(call);

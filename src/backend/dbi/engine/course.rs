@@ -10,6 +10,7 @@ use std::io;
 use nix::libc::{self, user_regs_struct};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::super::directory;
 use super::super::ranges::Ranges;
 use super::super::space::Space;
 use super::counts::read_counters;
@@ -190,7 +191,8 @@ impl Recorder {
                 Kind::Jump { target } => Flow::Jump(self.place(ranges, target)),
                 Kind::Call { target } => Flow::Call(self.place(ranges, target)),
                 Kind::Return { .. } | Kind::JumpTo => Flow::Elsewhere,
-                _ => asks(rest).map_or(Flow::On, Flow::Asks),
+                Kind::Asks(question) => Flow::Asks(question.name()),
+                _ => Flow::On,
             };
             let place = self.place(ranges, pc);
             let bytes = inst.len.max(1);
@@ -198,23 +200,6 @@ impl Recorder {
             at += usize::from(inst.len.max(1));
         }
         steps
-    }
-}
-
-/// What an instruction asks the machine for (Intel SDM volume 2).
-fn asks(code: &[u8]) -> Option<&'static str> {
-    let prefixes = code
-        .iter()
-        .take_while(|byte| matches!(byte, 0x66 | 0xf3 | 0x40..=0x4f));
-    let code = code.get(prefixes.count()..)?;
-    match code {
-        [0x0f, 0x31, ..] => Some("rdtsc"),
-        [0x0f, 0x01, 0xf9, ..] => Some("rdtscp"),
-        [0x0f, 0xa2, ..] => Some("cpuid"),
-        [0x0f, 0x01, 0xd0, ..] => Some("xgetbv"),
-        [0x0f, 0xc7, 0xf0..=0xf7, ..] => Some("rdrand"),
-        [0x0f, 0xc7, 0xf8..=0xff, ..] => Some("rdseed"),
-        _ => None,
     }
 }
 
@@ -409,7 +394,7 @@ fn answer(
         Out::Stat(_) if bytes.len() >= 88 => bytes[72..88].fill(0),
         _ => {}
     }
-    let names = (number == libc::SYS_getdents64).then(|| entries(&bytes));
+    let names = (number == libc::SYS_getdents64).then(|| names(&bytes));
     let bytes = names
         .as_ref()
         .map_or(bytes, |names| names.join("\0").into_bytes());
@@ -439,19 +424,10 @@ fn file_of(tid: Pid, descriptor: u64) -> Option<std::path::PathBuf> {
 }
 
 /// The names in what getdents64(2) gives.
-fn entries(mut bytes: &[u8]) -> Vec<String> {
-    const HEAD: usize = 19;
-    let mut names = Vec::new();
-    while let Some(length) = bytes
-        .get(16..18)
-        .map(|two| usize::from(two[0]) | usize::from(two[1]) << 8)
-        && let Some(entry) = bytes.get(HEAD..length)
-    {
-        let name = entry.split(|byte| *byte == 0).next().unwrap_or_default();
-        names.push(String::from_utf8_lossy(name).into_owned());
-        bytes = bytes.get(length..).unwrap_or_default();
-    }
-    names
+fn names(entries: &[u8]) -> Vec<String> {
+    let (entries, _) = directory::entries(entries);
+    let name = |entry: &&[u8]| String::from_utf8_lossy(directory::name(entry)).into_owned();
+    entries.iter().map(name).collect()
 }
 
 fn shown(number: libc::c_long, result: i64, bytes: &[u8], names: Option<&[String]>) -> String {

@@ -5,7 +5,7 @@ use std::thread;
 
 use nix::libc::{self, user_regs_struct};
 
-use super::super::{shown, support};
+use super::super::{directory, shown, support};
 use super::{Engine, Expected, unknown};
 use crate::sys::Pid;
 use crate::sys::ptrace::Stopped;
@@ -56,34 +56,6 @@ impl Engine {
         answer(stopped, r, address, &bytes, result).map(Some)
     }
 
-    /// A system call that tells what a process has used; none if it is no such call.
-    pub(super) fn usage_call(
-        &mut self,
-        process: Pid,
-        stopped: &Stopped,
-        r: &user_regs_struct,
-    ) -> io::Result<Option<Call>> {
-        const CHILDREN: i32 = -1;
-        match r.orig_rax as libc::c_long {
-            libc::SYS_getrusage => {
-                let used = match r.rdi as i32 {
-                    CHILDREN => 0,
-                    _ => self.correct_clock(process)?,
-                };
-                answer(stopped, r, r.rsi, &shown::rusage(used), 0).map(Some)
-            }
-            libc::SYS_times => {
-                let used = self.correct_clock(process)?;
-                let result = shown::ticks(used);
-                match r.rdi {
-                    0 => done(stopped, r, result).map(Some),
-                    address => answer(stopped, r, address, &shown::tms(used), result).map(Some),
-                }
-            }
-            _ => Ok(None),
-        }
-    }
-
     fn tells(&mut self, stopped: &Stopped, told: Told) -> io::Result<Call> {
         self.thread(stopped.tid())?.expected = Expected::Told(told);
         Ok(Call::ReportReturn)
@@ -100,7 +72,7 @@ impl Engine {
                 }
                 let mut entries = vec![0; length];
                 if stopped.read(address, &mut entries)? == length
-                    && let Some(sorted) = shown::sorted_directory(&entries)
+                    && let Some(sorted) = directory::sorted(&entries)
                 {
                     stopped.write(address, &sorted)?;
                 }
@@ -160,7 +132,7 @@ fn set_affinity(stopped: &Stopped, r: &user_regs_struct) -> io::Result<Call> {
 }
 
 /// Puts bytes where the call wants them, and a result in its place.
-fn answer(
+pub(super) fn answer(
     stopped: &Stopped,
     r: &user_regs_struct,
     address: u64,
@@ -175,11 +147,7 @@ fn answer(
 }
 
 /// The call is not made, and has this result.
-fn done(stopped: &Stopped, r: &user_regs_struct, result: u64) -> io::Result<Call> {
-    stopped.set_registers(user_regs_struct {
-        orig_rax: u64::MAX,
-        rax: result,
-        ..*r
-    })?;
+pub(super) fn done(stopped: &Stopped, r: &user_regs_struct, result: u64) -> io::Result<Call> {
+    stopped.answer_call(r, result)?;
     Ok(Call::Done)
 }

@@ -1,0 +1,169 @@
+//! How programs, processes and threads begin: the engine put into them, an area for each thread, and a clock.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use super::super::clock::Clock;
+use super::super::setup;
+use super::super::shown;
+use super::super::space::Area;
+use super::super::support::{self, Unsupported};
+use super::{Engine, Expected, Process, Thread, files, unknown};
+use crate::backend::marks::Marks;
+use crate::dbi::layout::{MAGIC_CALL, slot};
+use crate::sys::Pid;
+use crate::sys::image;
+use crate::sys::ptrace::Stopped;
+use crate::sys::random::Stream;
+use crate::sys::tree::Birth;
+
+/// What the random numbers follow from that `rdrand` gives.
+const SEED: u64 = u64::from_le_bytes(*b"cfrdrand");
+
+impl Engine {
+    /// A program begins in a process.
+    pub(super) fn begin_program(&mut self, stopped: &Stopped) -> io::Result<()> {
+        let pid = stopped.tid();
+        let now = self.time_of(pid);
+        let before = self.processes.get(&pid);
+        let inherited = before.map(|process| (process.clock.next_program(now), process.random));
+        let result = self.program_over(pid);
+        self.keep(result)?;
+        self.threads.retain(|_, thread| thread.process != pid);
+        if let Some(why) = support::refused_program(pid) {
+            let program = support::name_of(pid);
+            return self.fail(Unsupported { program, why });
+        }
+        let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
+        let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
+        let row = self.table.program(pid, program);
+        let space = setup::install(
+            stopped,
+            &self.pool,
+            self.store.as_ref(),
+            self.want.regions,
+            self.machine,
+        )?;
+        if self.magic != MAGIC_CALL {
+            let translations = space.translations.borrow();
+            translations
+                .cache
+                .set_magic(self.magic, &translations.memory);
+        }
+        self.modules.extend(files(space.ranges.iter()));
+        let base = space.areas[0].address;
+        let space = Rc::new(RefCell::new(space));
+        let mut process = Process::new(Rc::clone(&space), row, Marks::at_start());
+        (process.clock, process.random) = inherited.unwrap_or((Clock::default(), Stream(SEED)));
+        self.processes.insert(pid, process);
+        self.take_area(pid, &space.borrow().areas[0], now)?;
+        self.threads.insert(pid, new_thread(pid, 0));
+        let mut registers = stopped.registers()?;
+        registers.gs_base = base;
+        self.show_processor(stopped)?;
+        self.log.note(pid, || {
+            let space = self
+                .processes
+                .get(&pid)
+                .map(|process| process.space.borrow());
+            let kept = space.map_or(0, |space| space.translations.borrow().kept.units_before());
+            format!(
+                "begins at {:#x}; {kept} units are kept of it",
+                registers.rip
+            )
+        });
+        self.redirect(pid, stopped, registers)
+    }
+
+    /// What the kernel hands to a program of the processor.
+    fn show_processor(&self, stopped: &Stopped) -> io::Result<()> {
+        match self.machine.cpu {
+            Some(_) => image::Auxv::of(stopped)?.replace(&shown::AUXV),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a thread an area: one that is free, or a new one.
+    fn give_area(
+        &mut self,
+        process: Pid,
+        maker: u64,
+        now: u64,
+        stopped: &Stopped,
+    ) -> io::Result<()> {
+        let space = self.space(process)?;
+        let mut space = space.borrow_mut();
+        let free = match space.free_area(process) {
+            Some(free) => free,
+            None => {
+                setup::more_areas(stopped, &mut space, maker)?;
+                space.free_area(process).ok_or_else(unknown)?
+            }
+        };
+        let area = Rc::clone(&space.areas[free]);
+        drop(space);
+        self.take_area(process, &area, now)?;
+        let mut registers = stopped.registers()?;
+        registers.gs_base = area.address;
+        stopped.set_registers(registers)?;
+        self.threads
+            .insert(stopped.tid(), new_thread(process, free));
+        Ok(())
+    }
+
+    /// An area becomes a thread's; if it is the first of its process, the clock of that is in it, and shows `now`.
+    fn take_area(&mut self, process: Pid, area: &Rc<Area>, now: u64) -> io::Result<()> {
+        area.take(process)?;
+        let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
+        if known.clock_area.is_none() {
+            area.slots().store_u64(slot::LIMIT.into(), 0);
+            area.slots().store_u64(slot::NOW.into(), now);
+        }
+        let clock = known.clock_area.get_or_insert_with(|| Rc::clone(area));
+        area.slots()
+            .store_u64(slot::CLOCK.into(), clock.address + u64::from(slot::NOW));
+        area.slots().store_u64(slot::REASON.into(), 0);
+        Ok(())
+    }
+
+    /// A process begins as a copy of another.
+    pub(super) fn begin_process(&mut self, birth: Birth, child: &Stopped) -> io::Result<()> {
+        let pid = child.tid();
+        let row = self.table.process(birth.parent, pid);
+        let area = self.thread(birth.maker)?.area;
+        let parent = self.space(birth.parent)?;
+        let own = parent.borrow().areas[area].address;
+        let space = match birth.shared {
+            true => parent,
+            false => Rc::new(RefCell::new(parent.borrow().forked())),
+        };
+        let marks = self.processes.get(&birth.parent);
+        let marks = marks.map_or_else(Marks::at_start, |parent| parent.between.forked());
+        let now = self.time_of(birth.parent);
+        let mut process = Process::new(space, row, marks);
+        process.clock = Clock::beginning_at(now);
+        if let Some(parent) = self.processes.get_mut(&birth.parent) {
+            process.random = Stream(parent.random.draw());
+        }
+        self.processes.insert(pid, process);
+        self.give_area(pid, own, now, child)
+    }
+
+    /// A thread begins in a process.
+    pub(super) fn begin_thread(&mut self, process: Pid, thread: &Stopped) -> io::Result<()> {
+        // The gs base of a new thread is still that of its maker.
+        let maker = thread.registers()?.gs_base;
+        self.give_area(process, maker, 0, thread)
+    }
+}
+
+fn new_thread(process: Pid, area: usize) -> Thread {
+    Thread {
+        process,
+        area,
+        at: 0,
+        expected: Expected::Nothing,
+        lent: None,
+    }
+}
