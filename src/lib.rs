@@ -13,8 +13,8 @@
 //! | [`dbi`] | the counting engine's translator: x86-64 code in, x86-64 code out that counts itself; pure |
 //! | [`backend`] | ways of counting behind one trait: perf, dbi, cachegrind, callgrind, step, fake |
 //! | [`suite`] | `counterfoil.toml`: workloads, parameters, gates, selection |
-//! | [`supervise`] | one workload from command to measurement: pinning, repeats, time-out, output |
-//! | [`compare`] | measurement against measurement; verdicts; pure |
+//! | [`supervise`] | one workload from command to measurement: pinning, network, services, shims, repeats, output |
+//! | [`compare`] | measurement against measurement, output against output, course against course; verdicts; pure |
 //! | [`baseline`] | the files of accepted measurements |
 //! | [`report`] | finished data in, text out: terminal, JSON, Markdown |
 //! | [`cli`] | one file a subcommand; exit codes; the only layer that prints |

@@ -142,6 +142,10 @@ impl Dbi {
     ) -> Result<(Run, Courses), BackendError> {
         let launch = Launch {
             no_rseq: true,
+            handed: match launch.machine.cpu {
+                Some(_) => &shown::AUXV,
+                None => &[],
+            },
             engine: Some(EngineCalls {
                 magic: MAGIC_CALL,
                 machine: launch.machine,

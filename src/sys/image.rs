@@ -144,12 +144,13 @@ impl Auxv<'_> {
 
     /// Hides the kernel's code (the vDSO) from the program: it makes system calls instead. How many instructions that
     /// code takes depends on the time, and on the kernel's version.
-    pub fn hide_vdso(&self) -> io::Result<()> {
-        self.replace(&[(AT_SYSINFO_EHDR, None)])
-    }
+    pub const NO_VDSO: (u64, Option<u64>) = (AT_SYSINFO_EHDR, None);
 
     /// Gives entries other values, or takes them away; those that are not there stay away.
     pub fn replace(&self, entries: &[(u64, Option<u64>)]) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let start = auxv_on_stack(self.process)?;
         for (kind, value) in entries {
             let is_it = |(there, _)| there == *kind;

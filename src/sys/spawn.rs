@@ -57,6 +57,9 @@ pub struct Launch {
     pub fixed_random: bool,
     /// Hide the kernel's own code (the vDSO) from every program; needs tracing.
     pub no_vdso: bool,
+    /// Entries of the auxiliary vector (getauxval(3)) that programs get otherwise, or not at all, at every exec of the tree;
+    /// needs tracing.
+    pub handed: &'static [(u64, Option<u64>)],
     /// Answers getrandom(2) with bytes that follow from this number, in the whole tree, where it can be traced
     /// (x86-64).
     pub random_seed: Option<u64>,

@@ -366,6 +366,7 @@ struct Tree<'a> {
     watcher: &'a mut dyn Watcher,
     fix_random: bool,
     no_vdso: bool,
+    handed: &'static [(u64, Option<u64>)],
     kill_left: bool,
     /// Every known thread and the process it belongs to.
     threads: HashMap<Pid, Pid>,
@@ -388,6 +389,7 @@ impl<'a> Tree<'a> {
             watcher,
             fix_random: launch.fixed_random,
             no_vdso: launch.no_vdso,
+            handed: launch.handed,
             kill_left: ends_with_us(launch),
             threads: HashMap::from([(root, root)]),
             orphans: HashMap::new(),
@@ -660,30 +662,40 @@ impl<'a> Tree<'a> {
             self.check_filter(pid);
         }
         self.started = true;
-        self.fix_handed(&stopped);
+        let handed = self.fix_handed(&stopped);
         self.watcher
             .program(&stopped, former)
             .map_err(follow("begin a program"))?;
+        handed.map_err(follow("change what the kernel hands to a program"))?;
         self.go(stopped, None)
     }
 
-    /// Pins what the kernel hands to a program. What failed once is reported, and not tried again.
-    fn fix_handed(&mut self, stopped: &Stopped) {
+    /// Pins what the kernel hands to a program. Of pins, what failed once is reported, and not tried again; the error is
+    /// that of entries that were to be others.
+    fn fix_handed(&mut self, stopped: &Stopped) -> io::Result<()> {
         let random = self.fix_random && self.fixed_random.is_ok();
         let vdso = self.no_vdso && self.hidden_vdso.is_ok();
-        if !random && !vdso {
-            return;
+        if !random && !vdso && self.handed.is_empty() {
+            return Ok(());
         }
         let auxv = Auxv::of(stopped);
-        let with = |fix: fn(&Auxv<'_>) -> io::Result<()>| match &auxv {
+        let with = |fix: &dyn Fn(&Auxv<'_>) -> io::Result<()>| match &auxv {
             Ok(auxv) => fix(auxv),
             Err(error) => Err(copy_error(error)),
         };
         if random {
-            self.fixed_random = with(|auxv| auxv.fix_random());
+            self.fixed_random = with(&|auxv| auxv.fix_random());
         }
+        let hidden: &[_] = if vdso { &[Auxv::NO_VDSO] } else { &[] };
+        let entries = [hidden, self.handed].concat();
+        let replaced = with(&|auxv| auxv.replace(&entries));
         if vdso {
-            self.hidden_vdso = with(|auxv| auxv.hide_vdso());
+            self.hidden_vdso = replaced.as_ref().map_err(copy_error).copied();
+        }
+        if self.handed.is_empty() {
+            Ok(())
+        } else {
+            replaced
         }
     }
 

@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use super::super::clock::Clock;
 use super::super::setup;
-use super::super::shown;
 use super::super::space::Area;
 use super::super::support::{self, Unsupported};
 use super::{Engine, Expected, Process, Thread, files, unknown};
@@ -61,7 +60,6 @@ impl Engine {
         self.threads.insert(pid, new_thread(pid, 0));
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
-        self.show_processor(stopped)?;
         self.log.note(pid, || {
             let space = self
                 .processes
@@ -74,14 +72,6 @@ impl Engine {
             )
         });
         self.redirect(pid, stopped, registers)
-    }
-
-    /// What the kernel hands to a program of the processor.
-    fn show_processor(&self, stopped: &Stopped) -> io::Result<()> {
-        match self.machine.cpu {
-            Some(_) => image::Auxv::of(stopped)?.replace(&shown::AUXV),
-            None => Ok(()),
-        }
     }
 
     /// Gives a thread an area: one that is free, or a new one.
