@@ -166,6 +166,7 @@ mod tests {
             answered_random: Ok(()),
             attempts: Vec::new(),
             rested: Ok(()),
+            took_turns: Ok(()),
         }
     }
 

@@ -234,6 +234,13 @@ impl Cache {
         self.exits.get(reason.checked_sub(1)? as usize).copied()
     }
 
+    /// The unit that a thread leaves with this reason.
+    pub fn left_by(&self, reason: u32) -> Option<u32> {
+        let number = reason.checked_sub(1)?;
+        let behind = self.units.partition_point(|unit| unit.first_exit <= number);
+        u32::try_from(behind.checked_sub(1)?).ok()
+    }
+
     /// Whether an address is in the cache.
     pub fn contains(&self, address: u64) -> bool {
         self.zone_of(address).is_some()

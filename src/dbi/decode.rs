@@ -129,6 +129,8 @@ pub enum Question {
     Rdrand,
     /// `rdseed`: the same.
     Rdseed,
+    /// `pause`: to wait a moment for another thread.
+    Pause,
 }
 
 impl Question {
@@ -142,6 +144,7 @@ impl Question {
             Question::Rdpid { .. } => "rdpid",
             Question::Rdrand => "rdrand",
             Question::Rdseed => "rdseed",
+            Question::Pause => "pause",
         }
     }
 

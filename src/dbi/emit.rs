@@ -70,12 +70,14 @@ pub enum ExitKind {
     Request,
     /// The instruction at the target asks for what only the tracer knows.
     Ask,
+    /// The system call at the target may have to wait for its turn: the tracer makes it from here.
+    Call,
 }
 
 impl ExitKind {
     /// Whether the tracer is asked each time, whatever is translated.
     pub fn always_leaves(self) -> bool {
-        matches!(self, ExitKind::Request | ExitKind::Ask)
+        matches!(self, ExitKind::Request | ExitKind::Ask | ExitKind::Call)
     }
 }
 
@@ -84,7 +86,8 @@ impl ExitKind {
 pub struct Exit {
     /// Original address where it leads.
     pub target: u64,
-    /// Where its displacement is, in the code cache.
+    /// Where its displacement is, in the code cache; that of an [`ExitKind::Call`] is where the thread goes on behind the
+    /// call.
     pub patch: u64,
     /// Its counter, if it leaves from the middle.
     pub counter: Option<NonZeroU32>,
@@ -630,8 +633,13 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     fn system_call(&mut self) {
         let clock_read = self.read_clock_instead();
-        self.mark(0);
-        self.out.hot.system_call();
+        match self.site.machine.turns {
+            true => self.system_call_in_turn(),
+            false => {
+                self.mark(0);
+                self.out.hot.system_call();
+            }
+        }
         if let Some(read) = clock_read {
             let behind = self.out.hot.here();
             self.clock_read(read, behind);

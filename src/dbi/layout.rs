@@ -28,6 +28,10 @@ pub mod slot {
     pub const LIMIT: u32 = NOW + 8;
     /// Times that system calls are given in the place of the program's: up to four words.
     pub const MOMENT: u32 = 0x60;
+    /// Not 0 where the tracer is asked before each system call: the threads of the process take turns.
+    pub const TURNS: u32 = 0x80;
+    /// How many more times the thread may `pause` before it is another's turn; 0 where there is no other.
+    pub const PAUSES: u32 = 0x88;
     /// Text that system calls made for us are given: a path, NUL-terminated.
     pub const PATH: u32 = 0x100;
     /// The same for calls of the program whose path is replaced.

@@ -58,9 +58,11 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
         Cpu::Any => Some(CpuModel::default()).filter(|model| missing(*model).is_empty()),
     };
     let free = if job.pin { Time::Virtual } else { Time::Real };
+    let virtual_time = job.shown.time.unwrap_or(free) == Time::Virtual;
     Ok(Machine {
         cpu,
-        virtual_time: job.shown.time.unwrap_or(free) == Time::Virtual,
+        virtual_time,
+        turns: job.pin && virtual_time,
         // Whoever wants the real processor wants the machine around it, but where that alone is to differ.
         host: job.pin
             && job.disturbance != Some(Disturbance::CpuCount)

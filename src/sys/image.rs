@@ -47,6 +47,14 @@ pub fn read_proc_text(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&read_proc(path)?).into_owned())
 }
 
+/// The state of a thread, as one letter (proc_pid_stat(5): it follows the name, which ends in the last parenthesis); none if
+/// there is no such thread.
+pub fn state_of(thread: i32) -> Option<char> {
+    let stat = read_proc_text(&format!("/proc/{thread}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.chars().next()
+}
+
 /// The executable mappings of a process that is stopped at an exec, a signal or its exit.
 pub fn executable_mappings(pid: Pid) -> io::Result<Vec<Mapping>> {
     let text = read_proc_text(&format!("/proc/{pid}/maps"))?;

@@ -63,16 +63,9 @@ impl Rest {
     }
 }
 
-/// Whether a thread waits for something, or is gone (proc_pid_stat(5): the state follows the name, which ends in the last
-/// parenthesis).
+/// Whether a thread waits for something, or is gone.
 fn sleeps(thread: i32) -> bool {
-    let Ok(stat) = image::read_proc_text(&format!("/proc/{thread}/stat")) else {
-        return true;
-    };
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('S' | 'Z' | 'X') | None)
+    matches!(image::state_of(thread), Some('S' | 'Z' | 'X') | None)
 }
 
 /// Whether a call can receive something from another process.

@@ -5,6 +5,7 @@
 //! only its root is known. What the events mean is the [`Watcher`]'s business.
 
 mod live;
+mod turns;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -19,6 +20,7 @@ use nix::unistd::Pid;
 pub(super) use self::live::send_kill;
 use self::live::{Registered, Watchdog, kill_tree, live, send};
 pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started, threads_of};
+use self::turns::{Next, Turns};
 use super::attempts::Attempts;
 use super::image::{self, Auxv};
 use super::ptrace::{self, Pace, Stopped};
@@ -29,6 +31,9 @@ use crate::model::Attempt;
 
 /// How long descendants may go on after the root has ended before they count as left running.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How often is looked for what has happened while a moment is waited for.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 /// Why a thread in single-step stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,10 @@ pub enum Call {
     Done,
     /// It is made, and its return is reported, too.
     ReportReturn,
+    /// The same; and by the clock of its process ([`Watcher::now`]) its time is over then. Where threads take turns.
+    WaitUntil(u64),
+    /// The watcher has dealt with it, and another thread may go on. Where threads take turns.
+    Yield,
 }
 
 /// How a thread goes on that a signal has stopped.
@@ -108,6 +117,18 @@ pub trait Watcher {
             signal: Some(signal),
         })
     }
+    /// The threads of `process` take turns from now on, or no longer.
+    fn turns(&mut self, _process: Pid, _on: bool) -> io::Result<()> {
+        Ok(())
+    }
+    /// What the clock of `process` shows by which its calls wait, [`Call::WaitUntil`].
+    fn now(&mut self, _process: Pid) -> io::Result<u64> {
+        Ok(0)
+    }
+    /// A call is about to be reported as returned which was interrupted because its time is over.
+    fn time_is_over(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
+        Ok(())
+    }
     /// The thread of `process` goes on after a stop that was no signal's, call's or birth's.
     fn interrupted(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
         Ok(())
@@ -162,6 +183,8 @@ pub struct Finished {
     pub answered_random: io::Result<()>,
     /// What it tried to reach beyond its network, if it has one of its own.
     pub attempts: Vec<Attempt>,
+    /// Whether the turns of threads, if they took turns, have ended by what these did and not by the time they took.
+    pub took_turns: io::Result<()>,
     /// Whether what runs beside it was at rest whenever it received something.
     pub rested: io::Result<()>,
 }
@@ -234,6 +257,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
     let (left_running, fixed_random) = (tree.left_running, tree.fixed_random);
     let hidden_vdso = tree.hidden_vdso;
     let rested = tree.rest.held;
+    let took_turns = tree.turns.held;
     let attempts = tree.attempts.map_or_else(Vec::new, Attempts::into_list);
     let answered_random = tree.random.map_or(Ok(()), |random| random.passed);
     let timed_out = watchdog.is_some_and(Watchdog::stop);
@@ -245,6 +269,7 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         fixed_random: traced.as_ref().map_err(copy_error).and(fixed_random),
         hidden_vdso: traced.as_ref().map_err(copy_error).and(hidden_vdso),
         answered_random: traced.as_ref().map_err(copy_error).and(answered_random),
+        took_turns: traced.as_ref().map_err(copy_error).and(took_turns),
         rested: traced.as_ref().map_err(copy_error).and(rested),
         traced,
         fixed_addresses,
@@ -380,6 +405,8 @@ struct Tree<'a> {
     random: Option<Random>,
     attempts: Option<Attempts>,
     rest: Rest,
+    take_turns: bool,
+    turns: Turns,
 }
 
 impl<'a> Tree<'a> {
@@ -404,18 +431,37 @@ impl<'a> Tree<'a> {
                 .as_ref()
                 .map(|network| Attempts::new(network.has_loopback())),
             rest: Rest::new(&launch.beside),
+            take_turns: launch.machine.turns,
+            turns: Turns::new(),
         }
     }
 
     /// The event loop.
     fn follow(&mut self) -> Result<End, TreeError> {
         while self.end.is_none() {
-            let report = wait(-1, 0).map_err(follow("wait for the program"))?;
+            let report = self.next_report()?;
             self.handle(report)?;
         }
         self.wait_for_descendants()?;
         self.give_up_descendants()?;
         Ok(self.end.unwrap_or(End::Exited(0)))
+    }
+
+    /// The next report; none if it is better to look again.
+    fn next_report(&mut self) -> Result<Option<(Pid, Report)>, TreeError> {
+        let next = self.turns.advance(self.watcher);
+        let next = next.map_err(follow("choose whose turn it is"))?;
+        let flags = if next == Next::Wait { 0 } else { libc::WNOHANG };
+        let report = wait(-1, flags).map_err(follow("wait for the program"))?;
+        match next {
+            Next::Look if report.is_none() => std::thread::yield_now(),
+            Next::Until(moment) if report.is_none() => {
+                let rest = moment.saturating_duration_since(Instant::now());
+                std::thread::sleep(rest.min(LOOK_EVERY));
+            }
+            _ => {}
+        }
+        Ok(report)
     }
 
     fn handle(&mut self, report: Option<(Pid, Report)>) -> Result<(), TreeError> {
@@ -432,6 +478,7 @@ impl<'a> Tree<'a> {
 
     fn on_end(&mut self, tid: Pid, end: End) {
         let process = self.forget(tid);
+        self.turns.ended(process, tid);
         self.orphans.remove(&tid);
         if let Some(random) = &mut self.random {
             random.end(tid);
@@ -453,6 +500,11 @@ impl<'a> Tree<'a> {
         match event {
             0 if signal == ptrace::CALL_STOP => {
                 let process = self.process_of(stopped.tid());
+                if self.turns.was_told(process, stopped.tid()) {
+                    self.watcher
+                        .time_is_over(process, &stopped)
+                        .map_err(follow("end a call that waits"))?;
+                }
                 self.watcher
                     .returned(process, &stopped)
                     .map_err(follow("look at a system call's return"))?;
@@ -464,10 +516,10 @@ impl<'a> Tree<'a> {
             libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
                 self.on_birth(stopped, event)
             }
-            libc::PTRACE_EVENT_SECCOMP => match self.on_call(&stopped)? {
-                Call::Make | Call::Done => self.go_within(stopped),
-                Call::ReportReturn => stopped.resume(Pace::ToReturn, None).map_err(trace),
-            },
+            libc::PTRACE_EVENT_SECCOMP => {
+                let call = self.on_call(&stopped)?;
+                self.make_call(stopped, call)
+            }
             libc::PTRACE_EVENT_EXIT => self.on_ending(stopped),
             _ => resume_plain(stopped),
         }
@@ -495,6 +547,35 @@ impl<'a> Tree<'a> {
         Ok(call)
     }
 
+    /// What was reported goes on.
+    fn make_call(&mut self, stopped: Stopped, call: Call) -> Result<(), TreeError> {
+        let (process, thread) = (self.process_of(stopped.tid()), stopped.tid());
+        let waits = match call {
+            Call::Yield => {
+                self.turns.give_up(process, stopped);
+                return Ok(());
+            }
+            Call::Done => return self.go_within(stopped),
+            Call::Make | Call::ReportReturn if !self.turns.are_taken(process) => None,
+            Call::Make | Call::ReportReturn => self.may_wait(process, &stopped)?.then_some(None),
+            Call::WaitUntil(over) => Some(Some(over)),
+        };
+        if waits.is_none() && call == Call::Make {
+            return self.go_within(stopped);
+        }
+        stopped.resume(Pace::ToReturn, None).map_err(trace)?;
+        if let Some(over) = waits {
+            self.turns.enters(process, thread, over);
+        }
+        Ok(())
+    }
+
+    /// Whether a thread may not return soon from the call that it makes, or its turn ends with it.
+    fn may_wait(&mut self, process: Pid, stopped: &Stopped) -> Result<bool, TreeError> {
+        let ends = self.turns.is_last_call(process);
+        Ok(ends || !turns::never_waits(stopped).map_err(trace)?)
+    }
+
     /// A signal is about to be delivered, or a step is done.
     fn on_signal(&mut self, stopped: Stopped, signal: i32) -> Result<(), TreeError> {
         let stepping = self.started && self.watcher.pace() == Pace::Step;
@@ -515,7 +596,9 @@ impl<'a> Tree<'a> {
             .watcher
             .signal(process, &stopped, signal)
             .map_err(follow("deliver a signal"))?;
-        stopped.resume(onward.pace, onward.signal).map_err(trace)
+        self.turns
+            .go(process, stopped, onward.pace, onward.signal)
+            .map_err(trace)
     }
 
     /// Goes on at the watcher's pace.
@@ -530,7 +613,8 @@ impl<'a> Tree<'a> {
                 .stepping(&stopped, signal)
                 .map_err(follow("look at an instruction"))?;
         }
-        stopped.resume(pace, signal).map_err(trace)
+        let process = self.process_of(stopped.tid());
+        self.turns.go(process, stopped, pace, signal).map_err(trace)
     }
 
     /// Goes on at the watcher's pace in the middle of a system call: the instruction is the same as before.
@@ -540,7 +624,8 @@ impl<'a> Tree<'a> {
         } else {
             Pace::Run
         };
-        stopped.resume(pace, None).map_err(trace)
+        let process = self.process_of(stopped.tid());
+        self.turns.go(process, stopped, pace, None).map_err(trace)
     }
 
     /// The first stop of a new thread, a stop by job control, or the end of one.
@@ -550,10 +635,11 @@ impl<'a> Tree<'a> {
             self.orphans.insert(tid, (stopped, signal));
             return Ok(());
         }
+        let process = self.process_of(tid);
         if ptrace::stops_the_group(signal) {
+            self.turns.listens(process, tid);
             return stopped.listen().map_err(trace);
         }
-        let process = self.process_of(tid);
         self.watcher
             .interrupted(process, &stopped)
             .map_err(follow("look at an interrupted thread"))?;
@@ -627,6 +713,11 @@ impl<'a> Tree<'a> {
             self.watcher
                 .thread(process, &stopped)
                 .map_err(follow("begin a thread"))?;
+            if self.take_turns {
+                self.turns.born(process, maker.tid, tid);
+                let on = self.watcher.turns(process, true);
+                on.map_err(follow("let threads take turns"))?;
+            }
         }
         // Its process is being stopped: so will it be, at once, whatever the watcher has had it do.
         if ptrace::stops_the_group(signal) {
@@ -647,6 +738,7 @@ impl<'a> Tree<'a> {
         self.watcher
             .ending(process, &stopped)
             .map_err(follow("look at an ending thread"))?;
+        self.turns.ends(process, stopped.tid());
         resume_plain(stopped)
     }
 
@@ -658,6 +750,7 @@ impl<'a> Tree<'a> {
             self.forget(tid);
         }
         self.threads.insert(pid, pid);
+        self.turns.over(pid);
         if !self.started {
             self.check_filter(pid);
         }
@@ -729,6 +822,8 @@ impl<'a> Tree<'a> {
     fn wait_for_descendants(&mut self) -> Result<(), TreeError> {
         let deadline = Instant::now() + GRACE;
         while self.someone_lives() && Instant::now() < deadline {
+            let next = self.turns.advance(self.watcher);
+            next.map_err(follow("choose whose turn it is"))?;
             match wait(-1, libc::WNOHANG) {
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
                 Ok(report) => self.handle(report)?,

@@ -2,7 +2,7 @@
 //!
 //! Here are exits, signals and ends; `births` has how programs, processes and threads begin, `calls` the system calls,
 //! `asks` the time and random numbers, `host` what else is told of the machine, `requests` the marks of regions, `counts`
-//! what a process has executed, `course` in which order.
+//! what a process has executed, `course` in which order; `turns` is where only one thread runs at a time.
 
 mod asks;
 mod births;
@@ -11,6 +11,7 @@ mod counts;
 pub mod course;
 mod host;
 mod requests;
+mod turns;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -128,6 +129,8 @@ struct Process {
     clock_area: Option<Rc<Area>>,
     /// What `rdrand` gives.
     random: Stream,
+    /// Whether it has several threads, of which one runs at a time.
+    takes_turns: bool,
 }
 
 impl Process {
@@ -142,6 +145,7 @@ impl Process {
             weights: Weights::default(),
             clock_area: None,
             random: Stream(0),
+            takes_turns: false,
         }
     }
 }
@@ -361,8 +365,9 @@ impl Engine {
         stopped: &Stopped,
         area: usize,
         reason: u32,
-    ) -> io::Result<()> {
+    ) -> io::Result<Call> {
         let space = self.space(process)?;
+        let mut onward = Call::Done;
         let (pc, address) = if reason == INDIRECT {
             let pc = space.borrow().areas[area]
                 .slots()
@@ -375,16 +380,13 @@ impl Engine {
                     "translated code left by an exit that is none: {reason}"
                 )));
             };
-            let how = match exit.kind {
-                ExitKind::Stale => How::Again,
-                ExitKind::Link | ExitKind::Request | ExitKind::Ask => How::Direct,
-            };
-            let target = match exit.kind {
-                ExitKind::Ask => self.ask(process, stopped, exit.target)?,
-                _ => exit.target,
-            };
-            if exit.kind == ExitKind::Request {
-                self.request(process, stopped, area)?;
+            let (mut target, mut how) = (exit.target, How::Direct);
+            match exit.kind {
+                ExitKind::Link => {}
+                ExitKind::Stale => how = How::Again,
+                ExitKind::Ask => (target, onward) = self.ask(process, stopped, area, target)?,
+                ExitKind::Request => self.request(process, stopped, area)?,
+                ExitKind::Call => return self.call_in_turn(process, stopped, area, exit),
             }
             let address = self.translate(process, stopped, target, how)?;
             if !exit.kind.always_leaves() && address != target {
@@ -403,7 +405,7 @@ impl Engine {
         if self.magic != MAGIC_CALL {
             stopped.skip_call()?;
         }
-        Ok(())
+        Ok(onward)
     }
 
     /// Separates the code cache of a process from that of others, which may soon have other code.
@@ -573,8 +575,7 @@ impl Watcher for Engine {
             .slots()
             .store_u64(slot::REASON.into(), 0);
         drop(space);
-        self.answer(process, stopped, area, reason)?;
-        Ok(Call::Done)
+        self.answer(process, stopped, area, reason)
     }
 
     fn returned(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
@@ -600,6 +601,22 @@ impl Watcher for Engine {
             Expected::Answer(call) => self.answered(process, stopped, call),
             Expected::Nothing | Expected::Handler => Ok(()),
         }
+    }
+
+    fn interrupted(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        self.restart_in_turn(process, stopped)
+    }
+
+    fn turns(&mut self, process: Pid, on: bool) -> io::Result<()> {
+        self.set_turns(process, on)
+    }
+
+    fn now(&mut self, process: Pid) -> io::Result<u64> {
+        self.correct_clock(process)
+    }
+
+    fn time_is_over(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        Engine::time_is_over(self, process, stopped)
     }
 
     fn signal(&mut self, process: Pid, stopped: &Stopped, signal: i32) -> io::Result<Onward> {
@@ -654,6 +671,10 @@ impl Watcher for Engine {
                 self.deliver(process, stopped, signal, true, &registers)
             }
             Disposition::Fatal => self.deliver(process, stopped, signal, false, &registers),
+            Disposition::Ignored if self.takes_turns(process) => {
+                self.restart_in_turn(process, stopped)?;
+                Ok(nothing)
+            }
             unnoticed @ (Disposition::Ignored | Disposition::Stops) => {
                 if signals::restarts(&registers)
                     && let Some(process) = self.processes.get_mut(&process)

@@ -41,7 +41,7 @@ pub fn original(
     Some(match stand {
         Stand::Between(between) => Original {
             registers: on_the_way(space, slots, registers, between, resumed_at),
-            partial: None,
+            partial: before_call(space, slots, between),
         },
         Stand::Unit { unit, mark } => in_unit(slots, registers, unit, mark),
     })
@@ -73,12 +73,27 @@ fn on_the_way(
     }
 }
 
+/// The unit of a thread that leaves for a system call, and has not made it: the call is the unit's last instruction.
+fn before_call(space: &Space, area: &Area, between: Between) -> Option<Partial> {
+    let reason = load(area, slot::REASON) as u32;
+    let cache = &space.translations.borrow().cache;
+    let exit = cache
+        .exit(reason)
+        .filter(|exit| exit.kind == ExitKind::Call)?;
+    let leaves = !between.answered && !between.indirect;
+    Some(Partial {
+        unit: leaves.then(|| cache.left_by(reason))??,
+        done: exit.done,
+        counted: true,
+    })
+}
+
 /// Where a thread is natively that leaves by an exit and has not said so.
 fn left_at(exit: &Exit) -> u64 {
     match exit.kind {
         // Not made yet: it is made when the thread comes back.
         ExitKind::Request => exit.target - REQUEST_X86_64.len() as u64,
-        ExitKind::Link | ExitKind::Stale | ExitKind::Ask => exit.target,
+        ExitKind::Link | ExitKind::Stale | ExitKind::Ask | ExitKind::Call => exit.target,
     }
 }
 

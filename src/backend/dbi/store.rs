@@ -97,7 +97,8 @@ impl Key {
         thread.read(first.start, &mut head).ok()?;
         let mut sum = Xxh3::new();
         sum.update(env!("COUNTERFOIL_ENGINE_ID").as_bytes());
-        sum.update(&[u8::from(marked), u8::from(machine.virtual_time)]);
+        let manners = [marked, machine.virtual_time, machine.turns];
+        sum.update(&manners.map(u8::from));
         sum.update(machine.cpu.map_or("host", CpuModel::name).as_bytes());
         sum.update(bytemuck::cast_slice(places));
         for line in files() {

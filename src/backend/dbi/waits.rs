@@ -7,6 +7,8 @@ use super::clock::since_beginning;
 /// An argument of a system call, by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Argument {
+    /// rdi.
+    First,
     /// rdx.
     Third,
     /// r10.
@@ -19,6 +21,7 @@ impl Argument {
     /// Its value.
     pub fn of(self, registers: &user_regs_struct) -> u64 {
         match self {
+            Argument::First => registers.rdi,
             Argument::Third => registers.rdx,
             Argument::Fourth => registers.r10,
             Argument::Fifth => registers.r8,
@@ -28,6 +31,7 @@ impl Argument {
     /// Replaces it.
     pub fn set(self, registers: &mut user_regs_struct, value: u64) {
         *match self {
+            Argument::First => &mut registers.rdi,
             Argument::Third => &mut registers.rdx,
             Argument::Fourth => &mut registers.r10,
             Argument::Fifth => &mut registers.r8,
@@ -44,15 +48,12 @@ pub enum Until {
     Timespec(u64),
     /// A `timeval` of seconds and microseconds.
     Timeval(u64),
-    /// The moment in a `timespec` at this address, of this clock; the address is this argument, and the real moment goes
-    /// in its place.
+    /// The moment in a `timespec` at this address, of this clock.
     Moment {
         /// Where.
         address: u64,
         /// Of which clock.
         clock: i32,
-        /// Which argument that is.
-        argument: Argument,
     },
 }
 
@@ -61,6 +62,8 @@ pub enum Until {
 pub struct Wait {
     /// For how long.
     pub until: Until,
+    /// Which argument says so.
+    pub argument: Argument,
     /// What it returns when the time has passed.
     pub passed: i64,
     /// Whether the kernel writes the time that is left where it was told it.
@@ -84,48 +87,47 @@ pub const MOMENT: u64 = 1;
 impl Wait {
     /// What a call waits for; none where it does not, or for ever.
     pub fn of(number: c_long, r: &user_regs_struct) -> Option<Wait> {
-        let wait = |until, passed: i32| Wait {
+        use Argument::{Fifth, First, Fourth, Third};
+        let wait = |argument, until, passed: i32| Wait {
             until,
+            argument,
             passed: -i64::from(passed),
             tells_rest: false,
         };
-        let milliseconds = |value: u64| {
-            let value = value as i32;
-            (value > 0).then(|| wait(Until::Milliseconds(value), 0))
+        let milliseconds = |argument: Argument| {
+            let value = argument.of(r) as i32;
+            (value > 0).then(|| wait(argument, Until::Milliseconds(value), 0))
         };
-        let timespec =
-            |address: u64, passed| (address != 0).then(|| wait(Until::Timespec(address), passed));
+        let timespec = |argument: Argument, passed| {
+            let address = argument.of(r);
+            (address != 0).then(|| wait(argument, Until::Timespec(address), passed))
+        };
         let rest = |wait: Wait| Wait {
             tells_rest: true,
             ..wait
         };
         let moment = |clock, argument: Argument, passed| {
             let address = argument.of(r);
-            let until = Until::Moment {
-                address,
-                clock,
-                argument,
-            };
-            (address != 0).then(|| wait(until, passed))
+            (address != 0).then(|| wait(argument, Until::Moment { address, clock }, passed))
         };
         match number {
-            libc::SYS_nanosleep => timespec(r.rdi, 0),
-            libc::SYS_clock_nanosleep if r.rsi & MOMENT == 0 => timespec(r.rdx, 0),
-            libc::SYS_clock_nanosleep => moment(r.rdi as i32, Argument::Third, 0),
-            libc::SYS_poll => milliseconds(r.rdx),
-            libc::SYS_epoll_wait | libc::SYS_epoll_pwait => milliseconds(r.r10),
-            libc::SYS_ppoll => timespec(r.rdx, 0).map(rest),
-            libc::SYS_pselect6 => timespec(r.r8, 0).map(rest),
-            libc::SYS_epoll_pwait2 => timespec(r.r10, 0),
-            libc::SYS_select => (r.r8 != 0).then(|| rest(wait(Until::Timeval(r.r8), 0))),
-            libc::SYS_rt_sigtimedwait => timespec(r.rdx, libc::EAGAIN),
-            libc::SYS_semtimedop => timespec(r.r10, libc::EAGAIN),
+            libc::SYS_nanosleep => timespec(First, 0),
+            libc::SYS_clock_nanosleep if r.rsi & MOMENT == 0 => timespec(Third, 0),
+            libc::SYS_clock_nanosleep => moment(r.rdi as i32, Third, 0),
+            libc::SYS_poll => milliseconds(Third),
+            libc::SYS_epoll_wait | libc::SYS_epoll_pwait => milliseconds(Fourth),
+            libc::SYS_ppoll => timespec(Third, 0).map(rest),
+            libc::SYS_pselect6 => timespec(Fifth, 0).map(rest),
+            libc::SYS_epoll_pwait2 => timespec(Fourth, 0),
+            libc::SYS_select => (r.r8 != 0).then(|| rest(wait(Fifth, Until::Timeval(r.r8), 0))),
+            libc::SYS_rt_sigtimedwait => timespec(Third, libc::EAGAIN),
+            libc::SYS_semtimedop => timespec(Fourth, libc::EAGAIN),
             libc::SYS_mq_timedsend | libc::SYS_mq_timedreceive => {
-                moment(libc::CLOCK_REALTIME, Argument::Fifth, libc::ETIMEDOUT)
+                moment(libc::CLOCK_REALTIME, Fifth, libc::ETIMEDOUT)
             }
             libc::SYS_futex => match r.rsi & futex::OPERATION {
-                futex::WAIT => timespec(r.r10, libc::ETIMEDOUT),
-                futex::LOCK_PI => moment(libc::CLOCK_REALTIME, Argument::Fourth, libc::ETIMEDOUT),
+                futex::WAIT => timespec(Fourth, libc::ETIMEDOUT),
+                futex::LOCK_PI => moment(libc::CLOCK_REALTIME, Fourth, libc::ETIMEDOUT),
                 futex::WAIT_BITSET | futex::WAIT_REQUEUE_PI | futex::LOCK_PI2 => {
                     let of_day = r.rsi & futex::CLOCK_REALTIME != 0;
                     let clock = if of_day {
@@ -133,11 +135,26 @@ impl Wait {
                     } else {
                         libc::CLOCK_MONOTONIC
                     };
-                    moment(clock, Argument::Fourth, libc::ETIMEDOUT)
+                    moment(clock, Fourth, libc::ETIMEDOUT)
                 }
                 _ => None,
             },
             _ => None,
+        }
+    }
+}
+
+impl Wait {
+    /// Makes the call `r` wait without a limit. One that does nothing but sleep becomes `pause`.
+    pub fn without_limit(&self, r: &mut user_regs_struct) {
+        match (r.orig_rax as c_long, self.until) {
+            (libc::SYS_nanosleep | libc::SYS_clock_nanosleep, _) => {
+                r.orig_rax = libc::SYS_pause as u64;
+            }
+            (_, Until::Milliseconds(_)) => self.argument.set(r, u64::from(u32::MAX)),
+            (_, Until::Timespec(_) | Until::Timeval(_) | Until::Moment { .. }) => {
+                self.argument.set(r, 0);
+            }
         }
     }
 }
@@ -209,17 +226,9 @@ mod tests {
         let mut r = registers();
         (r.rsi, r.r10) = (9 | 128 | 256, 0x1000);
         let wait = Wait::of(libc::SYS_futex, &r).unwrap();
-        let argument = Argument::Fourth;
         let (address, clock) = (0x1000, libc::CLOCK_REALTIME);
-        assert_eq!(
-            wait.until,
-            Until::Moment {
-                address,
-                clock,
-                argument
-            }
-        );
-        assert_eq!(wait.passed, -110);
+        assert_eq!(wait.until, Until::Moment { address, clock });
+        assert_eq!((wait.argument, wait.passed), (Argument::Fourth, -110));
     }
 
     #[test]

@@ -65,11 +65,12 @@ struct StoredExit {
 }
 
 /// Kinds of exits by their stored numbers.
-const KINDS: [ExitKind; 4] = [
+const KINDS: [ExitKind; 5] = [
     ExitKind::Link,
     ExitKind::Stale,
     ExitKind::Request,
     ExitKind::Ask,
+    ExitKind::Call,
 ];
 
 impl From<&Exit> for StoredExit {

@@ -243,6 +243,7 @@ fn knows_what_asks_the_machine() {
         ),
         (&[0x48, 0x0f, 0xc7, 0xf0], Question::Rdrand),
         (&[0x0f, 0xc7, 0xfb], Question::Rdseed),
+        (&[0xf3, 0x90], Question::Pause),
     ] {
         assert_eq!(kind(bytes), Kind::Asks(question), "{bytes:02x?}");
     }

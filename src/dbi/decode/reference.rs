@@ -81,6 +81,7 @@ fn question(instruction: &Instruction) -> Option<Question> {
         },
         Mnemonic::Rdrand => Question::Rdrand,
         Mnemonic::Rdseed => Question::Rdseed,
+        Mnemonic::Pause => Question::Pause,
         _ => return None,
     })
 }

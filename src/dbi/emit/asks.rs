@@ -158,6 +158,8 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     pub(super) fn asks(&mut self, question: Question, planned: &Planned) {
         let machine = self.site.machine;
         match (question, machine.cpu) {
+            (Question::Pause, _) if machine.turns => self.pause(),
+            (Question::Pause, _) => self.plain(planned, true),
             (Question::Rdtsc | Question::Rdtscp, _) if machine.virtual_time => {
                 self.time_stamp(question == Question::Rdtscp);
             }
@@ -302,6 +304,49 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.leave(pc, n, true);
         self.exit(pc, 0, Some(counter), self.done, ExitKind::Ask, false);
         address
+    }
+
+    /// A `pause`, which is not made: no other thread of the process runs. After so many it is another's turn.
+    fn pause(&mut self) {
+        self.mark(0);
+        self.out.hot.store(slot::RCX, RCX);
+        self.mark(spilled::RCX);
+        let cold = self.out.cold.here();
+        self.out.hot.jump(cold);
+        let behind = self.out.hot.here();
+        self.before_question(spilled::RCX);
+        self.out.cold.load(RCX, slot::PAUSES);
+        self.out.cold.add_rcx(-1);
+        self.out.cold.store(slot::PAUSES, RCX);
+        let more = self.out.cold.unless_rcx_zero();
+        self.out.cold.restore_rcx();
+        self.before_question(0);
+        self.leave_before();
+        self.before_question(spilled::RCX);
+        self.out.cold.land(more);
+        self.out.cold.restore_rcx();
+        self.mark_question(1, 0, 0);
+        self.out.cold.jump(behind);
+        self.asked();
+    }
+
+    /// A `syscall` before which the tracer is asked if threads take turns.
+    pub(super) fn system_call_in_turn(&mut self) {
+        const JUMP_BYTES: u8 = 5;
+        self.mark(0);
+        self.out.hot.store(slot::RCX, RCX);
+        self.mark(spilled::RCX);
+        self.out.hot.load(RCX, slot::TURNS);
+        self.out.hot.skip_if_rcx_zero(JUMP_BYTES);
+        let cold = self.out.cold.here();
+        self.out.hot.jump(cold);
+        self.out.hot.system_call();
+        let behind = self.out.hot.here();
+        self.before_question(spilled::RCX);
+        self.out.cold.restore_rcx();
+        let pc = self.plan.pc_of(usize::from(self.done));
+        self.leave(pc, self.done, self.counted);
+        self.exit(pc, behind, None, self.done, ExitKind::Call, false);
     }
 
     /// A `syscall` that reads the clock, perhaps: whether code was written up to it. rcx is then in its slot.

@@ -15,7 +15,7 @@ use super::super::waits::{Argument, MOMENT, Until, Wait, nanoseconds, to_come};
 use super::counts::executed;
 use super::host::{answer, done};
 use super::{Engine, Expected, unknown};
-use crate::dbi::decode::{self, Kind, RandomOperand};
+use crate::dbi::decode::{self, Kind, Question, RandomOperand};
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
 use crate::sys::ptrace::Stopped;
@@ -36,11 +36,19 @@ pub(super) struct Waiting {
     replaced: Option<(Argument, u64)>,
     /// Flags that were replaced, in rsi.
     flags: Option<u64>,
+    /// Where it waits in turn: its number, and when its time is over.
+    in_turn: Option<(u64, u64)>,
 }
 
 impl Engine {
-    /// The instruction at `pc` asks for something: where the program goes on.
-    pub(super) fn ask(&mut self, process: Pid, stopped: &Stopped, pc: u64) -> io::Result<u64> {
+    /// The instruction at `pc` asks for something: where the program goes on, and whether at once.
+    pub(super) fn ask(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        area: usize,
+        pc: u64,
+    ) -> io::Result<(u64, Call)> {
         let mut bytes = [0; 15];
         let length = stopped.read(pc, &mut bytes)?;
         let bytes = &bytes[..length];
@@ -48,11 +56,12 @@ impl Engine {
             Kind::Asks(question) if question.is_random() => {
                 let operand = decode::random_operand(bytes).ok_or_else(unknown)?;
                 self.give_random(process, stopped, operand)?;
-                Ok(pc + u64::from(operand.length))
+                Ok((pc + u64::from(operand.length), Call::Done))
             }
+            Kind::Asks(Question::Pause) => Ok((pc, self.paused(process, area)?)),
             _ => {
                 self.correct_clock(process)?;
-                Ok(pc)
+                Ok((pc, Call::Done))
             }
         }
     }
@@ -285,9 +294,12 @@ impl Engine {
             Until::Timeval(address) => {
                 words(stopped, address).and_then(|words| nanoseconds(words, 1000))
             }
-            Until::Moment { address, clock, .. } => {
+            Until::Moment { address, clock } => {
                 let moment = words(stopped, address).and_then(|words| nanoseconds(words, 1));
-                let now = self.time_of(process);
+                let now = match self.takes_turns(process) {
+                    true => self.correct_clock(process)?,
+                    false => self.time_of(process),
+                };
                 moment.and_then(|moment| to_come(clock, moment, now))
             }
         };
@@ -299,11 +311,13 @@ impl Engine {
             wait: Some((wait, ns)),
             replaced: None,
             flags: None,
+            in_turn: None,
         };
-        if let Until::Moment {
-            clock, argument, ..
-        } = wait.until
-        {
+        if self.takes_turns(process) {
+            return self.wait_in_turn(process, stopped, waiting, registers);
+        }
+        if let Until::Moment { clock, .. } = wait.until {
+            let argument = wait.argument;
             let sleeps = registers.orig_rax as libc::c_long == libc::SYS_clock_nanosleep;
             let moment = if sleeps {
                 ns
@@ -319,6 +333,52 @@ impl Engine {
         }
         self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
         Ok(Call::ReportReturn)
+    }
+
+    /// The same where threads take turns: the call waits without a limit, until it is told that its time is over.
+    fn wait_in_turn(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        waiting: Waiting,
+        mut registers: user_regs_struct,
+    ) -> io::Result<Call> {
+        let (wait, ns) = waiting.wait.ok_or_else(unknown)?;
+        let over = self.correct_clock(process)?.saturating_add(ns);
+        let waiting = Waiting {
+            replaced: Some((wait.argument, wait.argument.of(&registers))),
+            in_turn: Some((registers.orig_rax, over)),
+            ..waiting
+        };
+        wait.without_limit(&mut registers);
+        stopped.set_registers(registers)?;
+        self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
+        Ok(Call::WaitUntil(over))
+    }
+
+    /// The time of a call that waits in turn is over, and it was interrupted for that, unless it has returned by itself.
+    pub(super) fn time_is_over(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        let Expected::Wait(waiting) = self.thread(stopped.tid())?.expected else {
+            return Ok(());
+        };
+        let registers = stopped.registers()?;
+        let (Some((wait, _)), Some((_, over))) = (waiting.wait, waiting.in_turn) else {
+            return Ok(());
+        };
+        let interrupted = registers.rax as i64 == -i64::from(libc::EINTR);
+        if !interrupted && !signals::restarts(&registers) {
+            return Ok(());
+        }
+        stopped.set_registers(user_regs_struct {
+            rax: wait.passed as u64,
+            ..registers
+        })?;
+        let now = self.correct_clock(process)?;
+        self.slept(process, over.saturating_sub(now))?;
+        if wait.tells_rest {
+            tell_rest(stopped, wait, 0);
+        }
+        Ok(())
     }
 
     /// The call is made with these bytes in the place of what an argument leads to.
@@ -350,11 +410,16 @@ impl Engine {
         if let Some(flags) = waiting.flags {
             registers.rsi = flags;
         }
+        if let Some((number, _)) = waiting.in_turn {
+            registers.orig_rax = number;
+        }
         if waiting.replaced.is_some() {
             stopped.set_registers(registers)?;
         }
         match waiting.wait {
-            Some((wait, ns)) if result == wait.passed => self.slept(process, ns)?,
+            Some((wait, ns)) if result == wait.passed && waiting.in_turn.is_none() => {
+                self.slept(process, ns)?;
+            }
             Some((wait, ns)) if wait.tells_rest && result > 0 => tell_rest(stopped, wait, ns),
             _ => {}
         }
@@ -428,6 +493,7 @@ impl Engine {
             wait: None,
             replaced: Some((Argument::Third, registers.rdx)),
             flags: Some(registers.rsi),
+            in_turn: None,
         };
         let relative = user_regs_struct {
             rsi: registers.rsi & !MOMENT,

@@ -25,7 +25,7 @@ const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
 const RIP_IN_FRAME: u64 = 40 + 16 * 8;
 
 /// Length of the instruction `syscall`.
-const SYSTEM_CALL_BYTES: u64 = 2;
+pub(super) const SYSTEM_CALL_BYTES: u64 = 2;
 
 impl Engine {
     /// A signal handler returns: to translated code.

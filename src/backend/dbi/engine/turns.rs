@@ -1,0 +1,96 @@
+//! Threads that take turns: which calls of the program the tree is told of, and where a thread goes on that was made to wait.
+//!
+//! The tree decides whose turn it is ([`crate::sys::tree`]). Translated code asks before each system call of a process that
+//! has several threads, and after so many `pause`s.
+
+use std::io;
+
+use nix::libc::user_regs_struct;
+
+use super::super::signals;
+use super::super::state;
+use super::calls::SYSTEM_CALL_BYTES;
+use super::{Engine, unknown};
+use crate::dbi::emit::Exit;
+use crate::dbi::layout::slot;
+use crate::sys::Pid;
+use crate::sys::ptrace::Stopped;
+use crate::sys::tree::Call;
+
+/// Times that a thread may `pause` in its turn. Whoever waits in a loop does so some ten to a thousand times before it
+/// gives up and lets the kernel wake it.
+const PAUSES_A_TURN: u64 = 128;
+
+impl Engine {
+    /// Whether the threads of a process take turns: it has several.
+    pub(super) fn takes_turns(&self, process: Pid) -> bool {
+        let process = self.processes.get(&process);
+        process.is_some_and(|process| process.takes_turns)
+    }
+
+    /// Makes threads take turns from now on, or not.
+    pub(super) fn set_turns(&mut self, pid: Pid, on: bool) -> io::Result<()> {
+        let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
+        process.takes_turns = on;
+        let space = process.space.borrow();
+        for area in space.areas_of(pid).filter(|area| area.used.get()) {
+            area.slots().store_u64(slot::TURNS.into(), on.into());
+            let pauses = if on { PAUSES_A_TURN } else { 0 };
+            area.slots().store_u64(slot::PAUSES.into(), pauses);
+        }
+        Ok(())
+    }
+
+    /// A thread has left translated code before a system call: it makes the call from where it is, and goes on behind it.
+    pub(super) fn call_in_turn(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        area: usize,
+        exit: Exit,
+    ) -> io::Result<Call> {
+        let registers = stopped.registers()?;
+        let space = self.space(process)?;
+        let number = space.borrow().areas[area]
+            .slots()
+            .load_u64(slot::RAX.into());
+        stopped.set_registers(user_regs_struct {
+            orig_rax: number,
+            // What the kernel itself leaves there (Intel SDM volume 2, SYSCALL).
+            rcx: exit.patch,
+            r11: registers.eflags,
+            rip: exit.patch,
+            ..registers
+        })?;
+        self.system_call(process, stopped)
+    }
+
+    /// A thread has paused long enough.
+    pub(super) fn paused(&mut self, process: Pid, area: usize) -> io::Result<Call> {
+        let space = self.space(process)?;
+        let space = space.borrow();
+        let slots = space.areas[area].slots();
+        slots.store_u64(slot::PAUSES.into(), PAUSES_A_TURN);
+        Ok(Call::Yield)
+    }
+
+    /// The kernel is about to make a call again that was interrupted: the thread itself makes it again, and asks before.
+    pub(super) fn restart_in_turn(&mut self, pid: Pid, stopped: &Stopped) -> io::Result<()> {
+        let registers = stopped.registers()?;
+        if !self.takes_turns(pid) || !signals::restarts(&registers) {
+            return Ok(());
+        }
+        let thread = self.thread(stopped.tid())?;
+        let (area, at) = (thread.area, thread.at);
+        let space = self.space(pid)?;
+        let original = state::original(&space.borrow(), area, &registers, at);
+        let original = original.ok_or_else(unknown)?.registers;
+        let again = user_regs_struct {
+            rip: original.rip - SYSTEM_CALL_BYTES,
+            rax: registers.orig_rax,
+            orig_rax: u64::MAX,
+            ..original
+        };
+        self.redirect(pid, stopped, again)
+    }
+}

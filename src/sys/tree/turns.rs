@@ -1,0 +1,518 @@
+//! One thread of a process at a time, so that its threads do the same in every run.
+//!
+//! A thread has its turn until it waits for something in the kernel, or says that another may go on. Before the next is
+//! chosen, everything that the last one has set off has happened: each thread that is in the kernel sleeps, or has come
+//! back from there and holds still. Who comes back takes its place behind those that are ready, in the order in which they
+//! went in. So the order follows from what the threads do, and from nothing else.
+//!
+//! What comes from outside (another process, a server, a signal) comes when it comes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::Pid;
+
+use super::Watcher;
+use crate::sys::image;
+use crate::sys::ptrace::{Pace, Stopped};
+
+/// Calls in a row that a thread may make in its turn.
+const MOST_CALLS: u32 = 256;
+
+/// Turns after which those are asked for whose time is over, though others are ready.
+const TURNS_BETWEEN_LOOKS: u32 = 8;
+
+/// How long a thread may run in its turn while others are ready, before it is interrupted wherever it stands.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A thread that holds still, and how it will go on.
+#[derive(Debug)]
+struct Parked {
+    stopped: Stopped,
+    pace: Pace,
+    signal: Option<i32>,
+}
+
+/// A thread that is in the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Inside {
+    tid: Pid,
+    /// When its time is over, by the clock of its process.
+    over: Option<u64>,
+    /// Whether it was told so.
+    told: bool,
+    /// Whether job control has stopped it.
+    listens: bool,
+}
+
+/// What the tree does until something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Waits.
+    Wait,
+    /// Waits, but not longer than this.
+    Until(Instant),
+    /// Looks again at once.
+    Look,
+}
+
+impl Next {
+    /// Both.
+    fn and(self, other: Next) -> Next {
+        match (self, other) {
+            (Next::Look, _) | (_, Next::Look) => Next::Look,
+            (Next::Until(one), Next::Until(another)) => Next::Until(one.min(another)),
+            (Next::Wait, other) | (other, Next::Wait) => other,
+        }
+    }
+}
+
+/// The processes of a tree whose threads take turns.
+#[derive(Debug)]
+pub(super) struct Turns {
+    processes: BTreeMap<Pid, Process>,
+    /// Whether all turns have ended by what the threads did.
+    pub(super) held: io::Result<()>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Process {
+    threads: BTreeSet<Pid>,
+    /// Whose turn it is.
+    holder: Option<Pid>,
+    /// Since when.
+    since: Instant,
+    /// The calls it has made in its turn.
+    calls: u32,
+    /// Who has gone into the kernel last, by its number.
+    last: Option<u64>,
+    /// The number of who goes there next.
+    number: u64,
+    inside: BTreeMap<u64, Inside>,
+    back: BTreeMap<u64, Parked>,
+    ready: VecDeque<Parked>,
+    ends: BTreeSet<Pid>,
+    turns: u32,
+    /// If all sleep: when the first of those whose time is over is told so.
+    idle_until: Option<Instant>,
+}
+
+impl Turns {
+    pub(super) fn new() -> Turns {
+        Turns {
+            processes: BTreeMap::new(),
+            held: Ok(()),
+        }
+    }
+
+    /// Thread `maker` has made another in its process.
+    pub(super) fn born(&mut self, process: Pid, maker: Pid, thread: Pid) {
+        let known = self.processes.entry(process);
+        let known = known.or_insert_with(|| Process::of(maker));
+        known.threads.insert(thread);
+    }
+
+    /// Whether the threads of a process take turns.
+    pub(super) fn are_taken(&self, process: Pid) -> bool {
+        self.processes.contains_key(&process)
+    }
+
+    /// A thread goes on at once if it is its turn, and else when it will be.
+    pub(super) fn go(
+        &mut self,
+        process: Pid,
+        stopped: Stopped,
+        pace: Pace,
+        signal: Option<i32>,
+    ) -> nix::Result<()> {
+        match self.processes.get_mut(&process) {
+            Some(turns) if turns.holder != Some(stopped.tid()) => {
+                turns.park(Parked {
+                    stopped,
+                    pace,
+                    signal,
+                });
+                Ok(())
+            }
+            _ => stopped.resume(pace, signal),
+        }
+    }
+
+    /// The thread whose turn it is lets others go on.
+    pub(super) fn give_up(&mut self, process: Pid, stopped: Stopped) {
+        if let Some(turns) = self.processes.get_mut(&process) {
+            turns.holder = None;
+            turns.last = None;
+            let number = turns.next_number();
+            let pace = Pace::Run;
+            let signal = None;
+            let parked = Parked {
+                stopped,
+                pace,
+                signal,
+            };
+            turns.back.insert(number, parked);
+        }
+    }
+
+    /// The thread whose turn it is makes a system call: whether its turn ends with it.
+    pub(super) fn is_last_call(&mut self, process: Pid) -> bool {
+        let Some(turns) = self.processes.get_mut(&process) else {
+            return false;
+        };
+        turns.calls += 1;
+        turns.calls > MOST_CALLS && !(turns.ready.is_empty() && turns.inside.is_empty())
+    }
+
+    /// It has gone into the kernel, where it may wait; until `over` at most, by the clock of its process.
+    pub(super) fn enters(&mut self, process: Pid, thread: Pid, over: Option<u64>) {
+        if let Some(turns) = self.processes.get_mut(&process) {
+            turns.enters(thread, over, false);
+        }
+    }
+
+    /// Job control has stopped a thread.
+    pub(super) fn listens(&mut self, process: Pid, thread: Pid) {
+        if let Some(turns) = self.processes.get_mut(&process) {
+            turns.forget(thread);
+            turns.enters(thread, None, true);
+        }
+    }
+
+    /// Whether a thread that comes back was told that its time is over.
+    pub(super) fn was_told(&self, process: Pid, thread: Pid) -> bool {
+        let turns = self.processes.get(&process);
+        turns.is_some_and(|turns| {
+            let mut inside = turns.inside.values();
+            inside.any(|inside| inside.tid == thread && inside.told)
+        })
+    }
+
+    /// A thread is about to end.
+    pub(super) fn ends(&mut self, process: Pid, thread: Pid) {
+        if let Some(turns) = self.processes.get_mut(&process) {
+            turns.forget(thread);
+            turns.ends.insert(thread);
+        }
+    }
+
+    /// A thread has ended.
+    pub(super) fn ended(&mut self, process: Pid, thread: Pid) {
+        if let Some(turns) = self.processes.get_mut(&process) {
+            turns.forget(thread);
+            turns.ends.remove(&thread);
+            turns.threads.remove(&thread);
+            if turns.threads.is_empty() {
+                self.processes.remove(&process);
+            }
+        }
+    }
+
+    /// A process has one thread, which executes another program.
+    pub(super) fn over(&mut self, process: Pid) {
+        self.processes.remove(&process);
+    }
+
+    /// Gives turns to threads that are ready.
+    pub(super) fn advance(&mut self, watcher: &mut dyn Watcher) -> io::Result<Next> {
+        let mut next = Next::Wait;
+        let mut alone = Vec::new();
+        for (pid, process) in &mut self.processes {
+            next = next.and(match process.holder {
+                None => process.choose(*pid, watcher)?,
+                Some(holder) => process.hurry(holder, &mut self.held),
+            });
+            if process.holder.is_some() && process.threads.len() == 1 {
+                alone.push(*pid);
+            }
+        }
+        for pid in alone {
+            watcher.turns(pid, false)?;
+            self.processes.remove(&pid);
+        }
+        Ok(next)
+    }
+}
+
+impl Process {
+    /// One whose only thread so far is this, which runs.
+    fn of(thread: Pid) -> Process {
+        Process {
+            threads: BTreeSet::from([thread]),
+            holder: Some(thread),
+            since: Instant::now(),
+            calls: 0,
+            last: None,
+            number: 0,
+            inside: BTreeMap::new(),
+            back: BTreeMap::new(),
+            ready: VecDeque::new(),
+            ends: BTreeSet::new(),
+            turns: 0,
+            idle_until: None,
+        }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn number_of(&self, thread: Pid) -> Option<u64> {
+        let mut inside = self.inside.iter();
+        inside
+            .find(|(_, inside)| inside.tid == thread)
+            .map(|(number, _)| *number)
+    }
+
+    fn enters(&mut self, tid: Pid, over: Option<u64>, listens: bool) {
+        let number = self.next_number();
+        if self.holder == Some(tid) {
+            self.holder = None;
+            self.last = Some(number);
+        }
+        let told = false;
+        let inside = Inside {
+            tid,
+            over,
+            told,
+            listens,
+        };
+        self.inside.insert(number, inside);
+    }
+
+    fn park(&mut self, parked: Parked) {
+        match self.number_of(parked.stopped.tid()) {
+            Some(number) => {
+                self.inside.remove(&number);
+                self.back.insert(number, parked);
+            }
+            // A new one.
+            None => self.ready.push_back(parked),
+        }
+    }
+
+    /// A thread is nowhere.
+    fn forget(&mut self, thread: Pid) {
+        if self.holder == Some(thread) {
+            self.holder = None;
+        }
+        self.inside.retain(|_, inside| inside.tid != thread);
+        self.back.retain(|_, parked| parked.stopped.tid() != thread);
+        self.ready.retain(|parked| parked.stopped.tid() != thread);
+    }
+
+    /// Whether everything has happened that the last turn has set off.
+    fn is_settled(&mut self) -> bool {
+        self.ends
+            .retain(|thread| !matches!(image::state_of(thread.as_raw()), None | Some('Z' | 'X')));
+        let asleep = |inside: &Inside| {
+            inside.listens || matches!(image::state_of(inside.tid.as_raw()), Some('S'))
+        };
+        self.ends.is_empty() && self.inside.values().all(asleep)
+    }
+
+    /// Chooses whose turn it is.
+    fn choose(&mut self, pid: Pid, watcher: &mut dyn Watcher) -> io::Result<Next> {
+        if !self.is_settled() {
+            return Ok(Next::Look);
+        }
+        // A call that did not wait: it is still the same turn.
+        let same = self.last.take().and_then(|last| self.back.remove(&last));
+        if let Some(parked) = same {
+            if self.calls <= MOST_CALLS {
+                return Ok(self.resume(parked));
+            }
+            let number = self.next_number();
+            self.back.insert(number, parked);
+        }
+        self.ready
+            .extend(std::mem::take(&mut self.back).into_values());
+        let looks = self.ready.is_empty() || self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS);
+        if looks && let Some(next) = self.tell(pid, watcher)? {
+            return Ok(next);
+        }
+        let Some(parked) = self.ready.pop_front() else {
+            return Ok(Next::Wait);
+        };
+        self.turns = self.turns.wrapping_add(1);
+        self.calls = 0;
+        Ok(self.resume(parked))
+    }
+
+    fn resume(&mut self, parked: Parked) -> Next {
+        self.idle_until = None;
+        let thread = parked.stopped.tid();
+        // One that was killed meanwhile has a report of its end coming, which is not to be missed.
+        let ends = match parked.stopped.event() {
+            Ok(event) => event == libc::PTRACE_EVENT_EXIT,
+            Err(_) => true,
+        };
+        if ends || parked.stopped.resume(parked.pace, parked.signal).is_err() {
+            self.ends.insert(thread);
+            return Next::Look;
+        }
+        self.holder = Some(thread);
+        self.since = Instant::now();
+        self.hurry_at()
+    }
+
+    /// Tells threads that their time is over, if it is; if all sleep, the first of them when its time has passed.
+    fn tell(&mut self, pid: Pid, watcher: &mut dyn Watcher) -> io::Result<Option<Next>> {
+        let waits = |(number, inside): (&u64, &Inside)| {
+            let over = inside.over.filter(|_| !inside.told)?;
+            Some((over, *number))
+        };
+        let Some((first, number)) = self.inside.iter().filter_map(waits).min() else {
+            return Ok(None);
+        };
+        let now = watcher.now(pid)?;
+        if first > now {
+            if !self.ready.is_empty() {
+                return Ok(None);
+            }
+            let rest = Duration::from_nanos(first - now);
+            let until = *self.idle_until.get_or_insert_with(|| Instant::now() + rest);
+            if Instant::now() < until {
+                return Ok(Some(Next::Until(until)));
+            }
+        }
+        self.idle_until = None;
+        if let Some(inside) = self.inside.get_mut(&number) {
+            inside.told = true;
+            // One that was killed meanwhile ends, and that is reported.
+            let _ = nix::sys::ptrace::interrupt(inside.tid);
+        }
+        Ok(Some(Next::Look))
+    }
+
+    fn hurry_at(&self) -> Next {
+        match self.ready.is_empty() && self.inside.is_empty() {
+            true => Next::Wait,
+            false => Next::Until(self.since + PATIENCE),
+        }
+    }
+
+    /// Ends a turn that takes too long.
+    fn hurry(&mut self, holder: Pid, held: &mut io::Result<()>) -> Next {
+        let next = self.hurry_at();
+        if self.ready.is_empty() || self.since.elapsed() < PATIENCE {
+            return next;
+        }
+        if held.is_ok() {
+            *held = Err(io::Error::other(format!(
+                "a thread ran for {} s without a system call while others were ready",
+                PATIENCE.as_secs()
+            )));
+        }
+        self.since = Instant::now();
+        self.enters(holder, None, false);
+        self.last = None;
+        match nix::sys::ptrace::interrupt(holder) {
+            Ok(()) | Err(Errno::ESRCH) => Next::Look,
+            Err(_) => next,
+        }
+    }
+}
+
+/// Whether a system call never waits for another thread; of those that are made often. All others may.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn never_waits(stopped: &Stopped) -> nix::Result<bool> {
+    /// linux/futex.h: operations that wake, and the bits that say which operation it is.
+    const WAKES: [u64; 4] = [1, 3, 4, 5];
+    const WAKES_BY_BITS: u64 = 10;
+    const UNLOCKS: u64 = 7;
+    const OPERATION: u64 = 0x7f;
+    let registers = stopped.registers()?;
+    Ok(match registers.orig_rax as libc::c_long {
+        libc::SYS_futex => {
+            let operation = registers.rsi & OPERATION;
+            WAKES.contains(&operation) || [WAKES_BY_BITS, UNLOCKS].contains(&operation)
+        }
+        number => QUICK.contains(&number),
+    })
+}
+
+/// Nobody asks on other architectures.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn never_waits(_stopped: &Stopped) -> nix::Result<bool> {
+    Ok(true)
+}
+
+#[cfg(target_arch = "x86_64")]
+const QUICK: [libc::c_long; 70] = [
+    libc::SYS_access,
+    libc::SYS_arch_prctl,
+    libc::SYS_bind,
+    libc::SYS_brk,
+    libc::SYS_chdir,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_dup,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_eventfd2,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_faccessat2,
+    libc::SYS_fork,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_getcpu,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpeername,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_getuid,
+    libc::SYS_kill,
+    libc::SYS_listen,
+    libc::SYS_lseek,
+    libc::SYS_lstat,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_newfstatat,
+    libc::SYS_pipe2,
+    libc::SYS_prctl,
+    libc::SYS_pread64,
+    libc::SYS_prlimit64,
+    libc::SYS_pwrite64,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_set_robust_list,
+    libc::SYS_setsockopt,
+    libc::SYS_sigaltstack,
+    libc::SYS_socket,
+    libc::SYS_stat,
+    libc::SYS_statx,
+    libc::SYS_tgkill,
+    libc::SYS_uname,
+    libc::SYS_vfork,
+];
