@@ -13,6 +13,7 @@ pub mod inject;
 pub mod machine;
 pub mod mapped;
 pub mod network;
+mod nudge;
 pub mod perf;
 pub mod ptrace;
 pub mod random;

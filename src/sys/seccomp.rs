@@ -136,14 +136,40 @@ const HOST_CALLS: [(libc::c_long, When); 8] = [
     (libc::SYS_waitid, When::Pointer(4)),
 ];
 
+/// Whether an engine is told of a call that shows programs this machine, by what it wants to know of always.
+#[cfg(target_arch = "x86_64")]
+pub fn is_reported(machine: Machine, call: &libc::user_regs_struct) -> bool {
+    let arguments = [call.rdi, call.rsi, call.rdx, call.r10, call.r8, call.r9];
+    let low = |index: u32| arguments[index as usize] as u32;
+    let holds = |when: When| match when {
+        When::Always => true,
+        When::Milliseconds(index) => low(index) as i32 > 0,
+        When::Pointer(index) => arguments[index as usize] != 0,
+        When::Bit(index, bit) => low(index) & bit != 0,
+        When::Is(index, value) => low(index) == value,
+    };
+    let number = call.orig_rax;
+    tables(machine).any(|(reported, when)| *reported as u64 == number && holds(*when))
+        || number & u64::from(X32) != 0
+}
+
+/// The calls that an engine is told of.
+#[cfg(target_arch = "x86_64")]
+fn tables(machine: Machine) -> impl Iterator<Item = &'static (libc::c_long, When)> {
+    let time = machine.virtual_time.then_some(&TIME_CALLS);
+    let host = machine.host.then_some(&HOST_CALLS);
+    let others = time.into_iter().flatten().chain(host.into_iter().flatten());
+    ENGINE_CALLS.iter().chain(others)
+}
+
 /// Reports a call, whatever its arguments.
 fn report(number: libc::c_long) -> Rule {
     Rule::Jump(libc::BPF_JEQ, number as u32, To::Report, To::Next)
 }
 
 #[cfg(target_arch = "x86_64")]
-fn rules_for(calls: &[(libc::c_long, When)]) -> Vec<Rule> {
-    let rules = calls.iter().flat_map(|(number, when)| {
+fn rules_for(calls: impl Iterator<Item = &'static (libc::c_long, When)>) -> Vec<Rule> {
+    let rules = calls.flat_map(|(number, when)| {
         let looks = match *when {
             When::Always => return vec![report(*number)],
             When::Milliseconds(index) => vec![
@@ -207,13 +233,7 @@ impl EngineCalls {
             report(self.magic.into()),
             Rule::Jump(libc::BPF_JSET, X32, To::Report, To::Next),
         ];
-        rules.extend(rules_for(&ENGINE_CALLS));
-        if self.machine.virtual_time {
-            rules.extend(rules_for(&TIME_CALLS));
-        }
-        if self.machine.host {
-            rules.extend(rules_for(&HOST_CALLS));
-        }
+        rules.extend(rules_for(tables(self.machine)));
         rules.extend(self.besides.iter().map(|number| report((*number).into())));
         rules
     }

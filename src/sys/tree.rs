@@ -284,13 +284,13 @@ pub fn try_tracing() -> io::Result<()> {
     let traced = ptrace::seize(child, true).map_err(io::Error::from);
     // Dropped, it exits.
     drop(held);
-    while let Some((tid, report)) = wait(child.as_raw(), 0)? {
-        match report {
-            Report::Ended(_) => break,
-            Report::Stopped { .. } => {
+    loop {
+        match wait(child.as_raw(), 0)? {
+            Some((_, Report::Ended(_))) => break,
+            Some((tid, Report::Stopped { .. })) => {
                 let _ = Stopped::from_wait(tid).resume(Pace::Run, None);
             }
-            Report::Other => {}
+            Some((_, Report::Other)) | None => {}
         }
     }
     traced
@@ -343,26 +343,25 @@ enum Report {
     Other,
 }
 
-/// waitpid(2) for threads of the calling thread's trees only; none when `WNOHANG` finds nothing.
+/// waitpid(2) for threads of the calling thread's trees only; none when `WNOHANG` finds nothing, or a signal came first.
 fn wait(which: i32, flags: i32) -> io::Result<Option<(Pid, Report)>> {
     let mut status = 0;
-    let tid = loop {
-        // SAFETY: the status pointer is to a live local. `__WNOTHREAD` keeps other threads' children out.
-        let tid = unsafe {
-            libc::waitpid(
-                which,
-                &raw mut status,
-                flags | libc::__WALL | libc::__WNOTHREAD,
-            )
-        };
-        if tid >= 0 {
-            break tid;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+    // SAFETY: the status pointer is to a live local. `__WNOTHREAD` keeps other threads' children out.
+    let tid = unsafe {
+        libc::waitpid(
+            which,
+            &raw mut status,
+            flags | libc::__WALL | libc::__WNOTHREAD,
+        )
     };
+    if tid < 0 {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        };
+    }
+    let tid = Pid::from_raw(tid);
     let report = if libc::WIFEXITED(status) {
         Report::Ended(End::Exited(libc::WEXITSTATUS(status)))
     } else if libc::WIFSIGNALED(status) {
@@ -375,7 +374,7 @@ fn wait(which: i32, flags: i32) -> io::Result<Option<(Pid, Report)>> {
     } else {
         Report::Other
     };
-    Ok((tid != 0).then_some((Pid::from_raw(tid), report)))
+    Ok((tid.as_raw() != 0).then_some((tid, report)))
 }
 
 /// Who made a thread, and how.
@@ -714,7 +713,8 @@ impl<'a> Tree<'a> {
                 .thread(process, &stopped)
                 .map_err(follow("begin a thread"))?;
             if self.take_turns {
-                self.turns.born(process, maker.tid, tid);
+                let born = self.turns.born(process, maker.tid, tid);
+                born.map_err(follow("let threads take turns"))?;
                 let on = self.watcher.turns(process, true);
                 on.map_err(follow("let threads take turns"))?;
             }

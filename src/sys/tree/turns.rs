@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
 
 use super::Watcher;
 use crate::sys::image;
+use crate::sys::nudge::Nudge;
 use crate::sys::ptrace::{Pace, Stopped};
 
 /// Calls in a row that a thread may make in its turn.
@@ -74,6 +74,8 @@ impl Next {
 #[derive(Debug)]
 pub(super) struct Turns {
     processes: BTreeMap<Pid, Process>,
+    /// So that a turn that takes too long is noticed; none where there are no turns.
+    nudge: Option<Nudge>,
     /// Whether all turns have ended by what the threads did.
     pub(super) held: io::Result<()>,
 }
@@ -105,15 +107,20 @@ impl Turns {
     pub(super) fn new() -> Turns {
         Turns {
             processes: BTreeMap::new(),
+            nudge: None,
             held: Ok(()),
         }
     }
 
     /// Thread `maker` has made another in its process.
-    pub(super) fn born(&mut self, process: Pid, maker: Pid, thread: Pid) {
+    pub(super) fn born(&mut self, process: Pid, maker: Pid, thread: Pid) -> io::Result<()> {
+        if self.nudge.is_none() {
+            self.nudge = Some(Nudge::each(PATIENCE / 2)?);
+        }
         let known = self.processes.entry(process);
         let known = known.or_insert_with(|| Process::of(maker));
         known.threads.insert(thread);
+        Ok(())
     }
 
     /// Whether the threads of a process take turns.
@@ -233,6 +240,9 @@ impl Turns {
         for pid in alone {
             watcher.turns(pid, false)?;
             self.processes.remove(&pid);
+        }
+        if self.processes.is_empty() {
+            self.nudge = None;
         }
         Ok(next)
     }
@@ -358,7 +368,7 @@ impl Process {
         }
         self.holder = Some(thread);
         self.since = Instant::now();
-        self.hurry_at()
+        Next::Wait
     }
 
     /// Tells threads that their time is over, if it is; if all sleep, the first of them when its time has passed.
@@ -390,18 +400,11 @@ impl Process {
         Ok(Some(Next::Look))
     }
 
-    fn hurry_at(&self) -> Next {
-        match self.ready.is_empty() && self.inside.is_empty() {
-            true => Next::Wait,
-            false => Next::Until(self.since + PATIENCE),
-        }
-    }
-
     /// Ends a turn that takes too long.
     fn hurry(&mut self, holder: Pid, held: &mut io::Result<()>) -> Next {
-        let next = self.hurry_at();
-        if self.ready.is_empty() || self.since.elapsed() < PATIENCE {
-            return next;
+        let others = !(self.ready.is_empty() && self.back.is_empty());
+        if !others || self.since.elapsed() < PATIENCE {
+            return Next::Wait;
         }
         if held.is_ok() {
             *held = Err(io::Error::other(format!(
@@ -412,10 +415,9 @@ impl Process {
         self.since = Instant::now();
         self.enters(holder, None, false);
         self.last = None;
-        match nix::sys::ptrace::interrupt(holder) {
-            Ok(()) | Err(Errno::ESRCH) => Next::Look,
-            Err(_) => next,
-        }
+        // One that was killed meanwhile ends, and that is reported.
+        let _ = nix::sys::ptrace::interrupt(holder);
+        Next::Look
     }
 }
 

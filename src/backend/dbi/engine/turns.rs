@@ -5,7 +5,7 @@
 
 use std::io;
 
-use nix::libc::user_regs_struct;
+use nix::libc::{self, user_regs_struct};
 
 use super::super::signals;
 use super::super::state;
@@ -15,6 +15,7 @@ use crate::dbi::emit::Exit;
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
 use crate::sys::ptrace::Stopped;
+use crate::sys::seccomp;
 use crate::sys::tree::Call;
 
 /// Times that a thread may `pause` in its turn. Whoever waits in a loop does so some ten to a thousand times before it
@@ -62,7 +63,15 @@ impl Engine {
             rip: exit.patch,
             ..registers
         })?;
-        self.system_call(process, stopped)
+        let registers = stopped.registers()?;
+        if number == libc::SYS_sched_yield as u64 {
+            stopped.answer_call(&registers, 0)?;
+            return Ok(Call::Yield);
+        }
+        match seccomp::is_reported(self.machine, &registers) {
+            true => self.system_call(process, stopped),
+            false => self.asked(stopped, &registers),
+        }
     }
 
     /// A thread has paused long enough.
