@@ -96,6 +96,11 @@ impl Code {
         self.gs(&[0x48, 0xff], 0, at);
     }
 
+    /// `dec qword gs:[at]`
+    pub fn decrement(&mut self, at: u32) {
+        self.gs(&[0x48, 0xff], 1, at);
+    }
+
     /// `mov dword gs:[at], value`
     pub fn store_value(&mut self, at: u32, value: u32) {
         self.gs(&[0xc7], 0, at);

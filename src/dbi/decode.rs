@@ -11,7 +11,10 @@ mod prefixes;
 mod reference;
 mod rewrite;
 
-pub use reference::{RandomOperand, decode as decode_by_reference, random_operand, writes_memory};
+pub use reference::{
+    MemoryUse, RandomOperand, decode as decode_by_reference, memory_use, random_operand,
+    writes_memory,
+};
 pub use rewrite::{load_target, rebase};
 
 /// Longest instruction, in bytes (Intel SDM volume 2, section 2.3.11).

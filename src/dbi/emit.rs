@@ -5,6 +5,7 @@
 
 mod asks;
 mod common;
+mod turns;
 
 use std::num::NonZeroU32;
 
@@ -70,6 +71,8 @@ pub enum ExitKind {
     Request,
     /// The instruction at the target asks for what only the tracer knows.
     Ask,
+    /// A loop has gone round so often that it is another thread's turn.
+    Turn,
     /// The system call at the target may have to wait for its turn: the tracer makes it from here.
     Call,
 }
@@ -77,7 +80,7 @@ pub enum ExitKind {
 impl ExitKind {
     /// Whether the tracer is asked each time, whatever is translated.
     pub fn always_leaves(self) -> bool {
-        matches!(self, ExitKind::Request | ExitKind::Ask | ExitKind::Call)
+        !matches!(self, ExitKind::Link | ExitKind::Stale)
     }
 }
 
@@ -431,9 +434,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     /// Translated code for `target`, or else a new exit's.
     fn destination(&mut self, target: u64) -> (u64, bool) {
-        let own = self.site.hot + u64::from(self.out.body);
         let known = if target == self.plan.pc && !self.site.checked {
-            Some(own)
+            let own = self.site.hot + u64::from(self.out.body);
+            Some(self.next_round(own))
         } else {
             (self.find)(self.out.exits.len(), target)
         };

@@ -32,6 +32,8 @@ pub mod slot {
     pub const TURNS: u32 = 0x80;
     /// How many more times the thread may `pause` before it is another's turn; 0 where there is no other.
     pub const PAUSES: u32 = 0x88;
+    /// How many more rounds loops may go that look at memory and do nothing else; 0 where there is no other thread.
+    pub const ROUNDS: u32 = 0x90;
     /// Text that system calls made for us are given: a path, NUL-terminated.
     pub const PATH: u32 = 0x100;
     /// The same for calls of the program whose path is replaced.

@@ -385,6 +385,7 @@ impl Engine {
                 ExitKind::Link => {}
                 ExitKind::Stale => how = How::Again,
                 ExitKind::Ask => (target, onward) = self.ask(process, stopped, area, target)?,
+                ExitKind::Turn => onward = self.ends_turn(process, area)?,
                 ExitKind::Request => self.request(process, stopped, area)?,
                 ExitKind::Call => return self.call_in_turn(process, stopped, area, exit),
             }

@@ -93,7 +93,7 @@ fn left_at(exit: &Exit) -> u64 {
     match exit.kind {
         // Not made yet: it is made when the thread comes back.
         ExitKind::Request => exit.target - REQUEST_X86_64.len() as u64,
-        ExitKind::Link | ExitKind::Stale | ExitKind::Ask | ExitKind::Call => exit.target,
+        _ => exit.target,
     }
 }
 

@@ -65,12 +65,13 @@ struct StoredExit {
 }
 
 /// Kinds of exits by their stored numbers.
-const KINDS: [ExitKind; 5] = [
+const KINDS: [ExitKind; 6] = [
     ExitKind::Link,
     ExitKind::Stale,
     ExitKind::Request,
     ExitKind::Ask,
     ExitKind::Call,
+    ExitKind::Turn,
 ];
 
 impl From<&Exit> for StoredExit {

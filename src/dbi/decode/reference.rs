@@ -43,15 +43,44 @@ pub fn decode(bytes: &[u8], pc: u64) -> Inst {
     }
 }
 
-/// Whether the instruction that `bytes` begin with may write memory.
-pub fn writes_memory(bytes: &[u8]) -> bool {
+/// What an instruction does with memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryUse {
+    /// Nothing.
+    Nothing,
+    /// Reads it.
+    Reads,
+    /// May write it.
+    Writes,
+    /// Reads and writes it with no other thread between.
+    Atomic,
+}
+
+/// What the instruction that `bytes` begin with does with memory.
+pub fn memory_use(bytes: &[u8]) -> MemoryUse {
+    use OpAccess::{CondRead, NoMemAccess, None, Read};
     let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
     let mut factory = InstructionInfoFactory::new();
     let used = factory.info(&instruction).used_memory();
-    used.iter().any(|memory| {
-        use OpAccess::{CondRead, NoMemAccess, None, Read};
-        !matches!(memory.access(), Read | CondRead | NoMemAccess | None)
-    })
+    let used = || used.iter().map(|memory| memory.access());
+    // xchg with memory is atomic with or without the prefix (Intel SDM volume 2, XCHG).
+    let atomic = instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Xchg;
+    if used().any(|access| !matches!(access, Read | CondRead | NoMemAccess | None)) {
+        if atomic {
+            MemoryUse::Atomic
+        } else {
+            MemoryUse::Writes
+        }
+    } else if used().any(|access| matches!(access, Read | CondRead)) {
+        MemoryUse::Reads
+    } else {
+        MemoryUse::Nothing
+    }
+}
+
+/// Whether the instruction that `bytes` begin with may write memory.
+pub fn writes_memory(bytes: &[u8]) -> bool {
+    matches!(memory_use(bytes), MemoryUse::Writes | MemoryUse::Atomic)
 }
 
 /// What an instruction does with control.

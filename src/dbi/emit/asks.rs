@@ -59,11 +59,11 @@ impl TimeCall {
 
 /// A jump in cold code whose target comes later: the offset behind its displacement.
 #[derive(Clone, Copy, Debug)]
-struct Jump(usize);
+pub(super) struct Jump(usize);
 
 impl Code {
     /// `jmp` to a place that comes later.
-    fn jump_ahead(&mut self) -> Jump {
+    pub(super) fn jump_ahead(&mut self) -> Jump {
         self.raw(&[0xe9, 0, 0, 0, 0]);
         Jump(self.bytes.len())
     }
@@ -75,13 +75,13 @@ impl Code {
     }
 
     /// The place is here.
-    fn land(&mut self, jump: Jump) {
+    pub(super) fn land(&mut self, jump: Jump) {
         let distance = (self.bytes.len() - jump.0) as u32;
         self.bytes[jump.0 - 4..jump.0].copy_from_slice(&distance.to_le_bytes());
     }
 
     /// Goes on if rcx is 0.
-    fn unless_rcx_zero(&mut self) -> Jump {
+    pub(super) fn unless_rcx_zero(&mut self) -> Jump {
         const JUMP_BYTES: u8 = 5;
         self.skip_if_rcx_zero(JUMP_BYTES);
         self.jump_ahead()
@@ -185,7 +185,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     /// The question is answered; the unit is complete.
-    fn asked(&mut self) {
+    pub(super) fn asked(&mut self) {
         self.done += 1;
         self.mark(0);
         self.finish(self.plan.end());
@@ -204,11 +204,11 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     /// The state from here on in the cold code, before the question.
-    fn before_question(&mut self, restore: u8) {
+    pub(super) fn before_question(&mut self, restore: u8) {
         self.mark_question(0, restore, 0);
     }
 
-    fn mark_question(&mut self, more: u16, restore: u8, base: u8) {
+    pub(super) fn mark_question(&mut self, more: u16, restore: u8, base: u8) {
         let done = self.done + more;
         let pc = self.plan.pc_of(usize::from(done));
         self.mark_cold_full(pc, done, self.counted, restore, base);
@@ -287,7 +287,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     /// Cold code that leaves before the question, and counts that it was not asked; its address.
-    fn leave_before(&mut self) -> u64 {
+    pub(super) fn leave_before(&mut self) -> u64 {
         let pc = self.plan.pc_of(usize::from(self.done));
         let counter = self.site.counter + self.out.counters;
         self.out.counters += 1;
@@ -304,49 +304,6 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.leave(pc, n, true);
         self.exit(pc, 0, Some(counter), self.done, ExitKind::Ask, false);
         address
-    }
-
-    /// A `pause`, which is not made: no other thread of the process runs. After so many it is another's turn.
-    fn pause(&mut self) {
-        self.mark(0);
-        self.out.hot.store(slot::RCX, RCX);
-        self.mark(spilled::RCX);
-        let cold = self.out.cold.here();
-        self.out.hot.jump(cold);
-        let behind = self.out.hot.here();
-        self.before_question(spilled::RCX);
-        self.out.cold.load(RCX, slot::PAUSES);
-        self.out.cold.add_rcx(-1);
-        self.out.cold.store(slot::PAUSES, RCX);
-        let more = self.out.cold.unless_rcx_zero();
-        self.out.cold.restore_rcx();
-        self.before_question(0);
-        self.leave_before();
-        self.before_question(spilled::RCX);
-        self.out.cold.land(more);
-        self.out.cold.restore_rcx();
-        self.mark_question(1, 0, 0);
-        self.out.cold.jump(behind);
-        self.asked();
-    }
-
-    /// A `syscall` before which the tracer is asked if threads take turns.
-    pub(super) fn system_call_in_turn(&mut self) {
-        const JUMP_BYTES: u8 = 5;
-        self.mark(0);
-        self.out.hot.store(slot::RCX, RCX);
-        self.mark(spilled::RCX);
-        self.out.hot.load(RCX, slot::TURNS);
-        self.out.hot.skip_if_rcx_zero(JUMP_BYTES);
-        let cold = self.out.cold.here();
-        self.out.hot.jump(cold);
-        self.out.hot.system_call();
-        let behind = self.out.hot.here();
-        self.before_question(spilled::RCX);
-        self.out.cold.restore_rcx();
-        let pc = self.plan.pc_of(usize::from(self.done));
-        self.leave(pc, self.done, self.counted);
-        self.exit(pc, behind, None, self.done, ExitKind::Call, false);
     }
 
     /// A `syscall` that reads the clock, perhaps: whether code was written up to it. rcx is then in its slot.

@@ -58,7 +58,7 @@ impl Engine {
                 self.give_random(process, stopped, operand)?;
                 Ok((pc + u64::from(operand.length), Call::Done))
             }
-            Kind::Asks(Question::Pause) => Ok((pc, self.paused(process, area)?)),
+            Kind::Asks(Question::Pause) => Ok((pc, self.ends_turn(process, area)?)),
             _ => {
                 self.correct_clock(process)?;
                 Ok((pc, Call::Done))

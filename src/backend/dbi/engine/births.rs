@@ -113,7 +113,7 @@ impl Engine {
         let clock = known.clock_area.get_or_insert_with(|| Rc::clone(area));
         area.slots()
             .store_u64(slot::CLOCK.into(), clock.address + u64::from(slot::NOW));
-        for at in [slot::REASON, slot::TURNS, slot::PAUSES] {
+        for at in [slot::REASON, slot::TURNS, slot::PAUSES, slot::ROUNDS] {
             area.slots().store_u64(at.into(), 0);
         }
         Ok(())

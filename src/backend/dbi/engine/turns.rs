@@ -8,6 +8,7 @@ use std::io;
 use nix::libc::{self, user_regs_struct};
 
 use super::super::signals;
+use super::super::space::Area;
 use super::super::state;
 use super::calls::SYSTEM_CALL_BYTES;
 use super::{Engine, unknown};
@@ -21,6 +22,9 @@ use crate::sys::tree::Call;
 /// Times that a thread may `pause` in its turn. Whoever waits in a loop does so some ten to a thousand times before it
 /// gives up and lets the kernel wake it.
 const PAUSES_A_TURN: u64 = 128;
+
+/// Rounds in a turn of loops that only look at memory: many search in it, and few wait.
+const ROUNDS_A_TURN: u64 = 1 << 16;
 
 impl Engine {
     /// Whether the threads of a process take turns: it has several.
@@ -36,8 +40,7 @@ impl Engine {
         let space = process.space.borrow();
         for area in space.areas_of(pid).filter(|area| area.used.get()) {
             area.slots().store_u64(slot::TURNS.into(), on.into());
-            let pauses = if on { PAUSES_A_TURN } else { 0 };
-            area.slots().store_u64(slot::PAUSES.into(), pauses);
+            give_rounds(area, on);
         }
         Ok(())
     }
@@ -74,13 +77,12 @@ impl Engine {
         }
     }
 
-    /// A thread has paused long enough.
-    pub(super) fn paused(&mut self, process: Pid, area: usize) -> io::Result<Call> {
+    /// A thread has waited long enough in a loop.
+    pub(super) fn ends_turn(&mut self, process: Pid, area: usize) -> io::Result<Call> {
+        let on = self.takes_turns(process);
         let space = self.space(process)?;
-        let space = space.borrow();
-        let slots = space.areas[area].slots();
-        slots.store_u64(slot::PAUSES.into(), PAUSES_A_TURN);
-        Ok(Call::Yield)
+        give_rounds(&space.borrow().areas[area], on);
+        Ok(if on { Call::Yield } else { Call::Done })
     }
 
     /// The kernel is about to make a call again that was interrupted: the thread itself makes it again, and asks before.
@@ -101,5 +103,13 @@ impl Engine {
             ..original
         };
         self.redirect(pid, stopped, again)
+    }
+}
+
+/// How often a thread may go round until its turn ends.
+fn give_rounds(area: &Area, on: bool) {
+    for (at, rounds) in [(slot::PAUSES, PAUSES_A_TURN), (slot::ROUNDS, ROUNDS_A_TURN)] {
+        area.slots()
+            .store_u64(at.into(), if on { rounds } else { 0 });
     }
 }
