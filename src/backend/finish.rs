@@ -51,6 +51,10 @@ pub fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
             why,
         );
     }
+    if launch.machine.turns {
+        let why = "one had its turn for too long";
+        settle(&mut pinning, Pin::ThreadOrder, &finished.took_turns, why);
+    }
     if !launch.beside.is_empty() {
         let why = "in how many pieces the answers of services come is not fixed";
         settle(&mut pinning, Pin::Network, &finished.rested, why);

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::backend::Detail;
-use crate::model::{BackendKind, Cpu, Network, Shown, Time};
+use crate::model::{BackendKind, Cpu, Network, Shown, Threads, Time};
 use crate::report::Top;
 use crate::suite::parse_duration;
 
@@ -46,6 +46,10 @@ pub struct Counting {
     /// instruction and by what the program sleeps; the default) or real.
     #[arg(long, value_name = "TIME")]
     pub time: Option<Time>,
+    /// How the threads of a process run under dbi: turns (one at a time, in the same order in every run; the default) or
+    /// free (as the kernel has them run).
+    #[arg(long, value_name = "THREADS")]
+    pub threads: Option<Threads>,
     /// Give the program this variable, or with NAME alone the one we have; pinned runs get few others.
     #[arg(long, short = 'e', value_name = "NAME[=VALUE]", value_parser = variable)]
     pub env: Vec<Variable>,
@@ -77,6 +81,7 @@ impl Counting {
         Shown {
             cpu: self.cpu,
             time: self.time,
+            threads: self.threads,
         }
     }
 

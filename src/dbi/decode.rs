@@ -12,8 +12,7 @@ mod reference;
 mod rewrite;
 
 pub use reference::{
-    MemoryUse, RandomOperand, decode as decode_by_reference, memory_use, random_operand,
-    writes_memory,
+    RandomOperand, decode as decode_by_reference, looks_only, random_operand, writes_memory,
 };
 pub use rewrite::{load_target, rebase};
 

@@ -636,16 +636,18 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     fn system_call(&mut self) {
         let clock_read = self.read_clock_instead();
-        match self.site.machine.turns {
-            true => self.system_call_in_turn(),
-            false => {
-                self.mark(0);
-                self.out.hot.system_call();
-            }
+        let turns = self.site.machine.turns;
+        let in_turn = turns.then(|| self.system_call_in_turn());
+        if in_turn.is_none() {
+            self.mark(0);
+            self.out.hot.system_call();
         }
         if let Some(read) = clock_read {
             let behind = self.out.hot.here();
             self.clock_read(read, behind);
+        }
+        if let Some(call) = in_turn {
+            self.ask_for_turn(call);
         }
         self.done = self.plan.insts.len() as u16;
         let next = self.plan.end();

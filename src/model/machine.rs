@@ -120,6 +120,34 @@ impl FromStr for Time {
     }
 }
 
+/// How the threads of a process run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Threads {
+    /// One at a time, until it waits for something: in the same order in every run.
+    #[default]
+    Turns,
+    /// As the kernel has them run.
+    Free,
+}
+
+/// No such way for threads to run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no way for threads to run; use turns or free")]
+pub struct UnknownThreads(String);
+
+impl FromStr for Threads {
+    type Err = UnknownThreads;
+
+    fn from_str(text: &str) -> Result<Threads, UnknownThreads> {
+        match text {
+            "turns" => Ok(Threads::Turns),
+            "free" => Ok(Threads::Free),
+            _ => Err(UnknownThreads(text.to_owned())),
+        }
+    }
+}
+
 /// The machine that is asked for; what is absent is for others to choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
@@ -127,6 +155,8 @@ pub struct Shown {
     pub cpu: Option<Cpu>,
     /// The time.
     pub time: Option<Time>,
+    /// How threads run.
+    pub threads: Option<Threads>,
 }
 
 /// What a run's programs are shown of the machine; what is absent is the real one's.

@@ -22,7 +22,9 @@ pub use comparison::{Change, Comparison, Difference, MetricChange, Side, Verdict
 pub use counts::{CountOverflow, FunctionCount, Functions, OpcodeMix, sum};
 pub use fingerprint::Fingerprint;
 pub use limit::{Gate, Limit, LimitError, default_gate};
-pub use machine::{Cpu, CpuModel, Machine, Shown, Time, UnknownCpu, UnknownTime};
+pub use machine::{
+    Cpu, CpuModel, Machine, Shown, Threads, Time, UnknownCpu, UnknownThreads, UnknownTime,
+};
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,
     Run, Split, UnknownBackend,

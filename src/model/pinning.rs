@@ -41,6 +41,8 @@ pub enum Pin {
     DirectoryOrder,
     /// Clocks: they start at the same moment in every run, and advance with the instructions executed.
     Clock,
+    /// The order in which the threads of a process run.
+    ThreadOrder,
     /// Standard input is `/dev/null` or a file, not whatever happened to be open.
     Stdin,
     /// The machine's network and what answers there are out of reach.
@@ -49,7 +51,7 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 18] = [
+    pub const ALL: [Pin; 19] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -66,6 +68,7 @@ impl Pin {
         Pin::Host,
         Pin::DirectoryOrder,
         Pin::Clock,
+        Pin::ThreadOrder,
         Pin::Stdin,
         Pin::Network,
     ];
@@ -90,6 +93,7 @@ impl fmt::Display for Pin {
             Pin::Host => "host (name, kernel, memory)",
             Pin::DirectoryOrder => "directory order",
             Pin::Clock => "clocks",
+            Pin::ThreadOrder => "order of threads",
             Pin::Stdin => "standard input",
             Pin::Network => "network",
         })

@@ -65,6 +65,7 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::Host => "host",
         Pin::DirectoryOrder => "directory order",
         Pin::Clock => "clocks",
+        Pin::ThreadOrder => "order of threads",
         Pin::Stdin => "stdin",
         Pin::Network => "network",
     }

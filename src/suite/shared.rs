@@ -39,6 +39,7 @@ pub(super) fn shown<'t>(
     Shown {
         cpu: named(r, fields, "cpu", "a name, such as `\"x86-64-v3\"`").or(otherwise.cpu),
         time: named(r, fields, "time", "`\"virtual\"` or `\"real\"`").or(otherwise.time),
+        threads: named(r, fields, "threads", "`\"turns\"` or `\"free\"`").or(otherwise.threads),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::model::{Gate, Network, Shown};
 /// Longer names do not fit in a file name with its suffixes on every file system.
 const LONGEST_NAME: usize = 100;
 
-const WORKLOAD_KEYS: [&str; 23] = [
+const WORKLOAD_KEYS: [&str; 24] = [
     "name",
     "command",
     "params",
@@ -37,6 +37,7 @@ const WORKLOAD_KEYS: [&str; 23] = [
     "repeat",
     "cpu",
     "time",
+    "threads",
     "shims",
     "parity",
     "differs",

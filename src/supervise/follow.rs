@@ -106,6 +106,7 @@ fn shown(job: &Job) -> Shown {
     match job.disturbance {
         Some(Disturbance::Time) => Shown {
             time: Some(Time::Real),
+            threads: None,
             ..job.shown
         },
         Some(Disturbance::CpuModel) => Shown {

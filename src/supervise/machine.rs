@@ -4,7 +4,7 @@ use super::choose::Chosen;
 use super::job::Job;
 use crate::dbi::cpu;
 use crate::model::explanation::Disturbance;
-use crate::model::{BackendKind, Cpu, CpuModel, Machine, Pin, Pinning, Time};
+use crate::model::{BackendKind, Cpu, CpuModel, Machine, Pin, Pinning, Threads, Time};
 use crate::sys::machine::cpu_flags;
 
 /// Why a pin of the machine does not hold.
@@ -24,12 +24,17 @@ pub enum MachineError {
         /// The features, as Linux names them.
         missing: Vec<&'static str>,
     },
+    /// Turns follow from the virtual clock.
+    #[error(
+        "threads take turns by the virtual clock, and real time was asked for; leave out `threads`, or set `time` to virtual"
+    )]
+    TurnsByRealTime,
     /// Another backend than the engine.
     #[error("`{backend}` shows programs the real {what}; only `dbi` can show another")]
     Backend {
         /// Which.
         backend: BackendKind,
-        /// CPU or time.
+        /// CPU, time or order of threads.
         what: &'static str,
     },
 }
@@ -38,9 +43,10 @@ pub enum MachineError {
 pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError> {
     let backend = chosen.info.name;
     if backend != BackendKind::Dbi {
-        let what = match (job.shown.cpu, job.shown.time) {
-            (Some(Cpu::Model(_)), _) => "CPU",
-            (_, Some(Time::Virtual)) => "time",
+        let what = match (job.shown.cpu, job.shown.time, job.shown.threads) {
+            (Some(Cpu::Model(_)), _, _) => "CPU",
+            (_, Some(Time::Virtual), _) => "time",
+            (_, _, Some(Threads::Turns)) => "order of threads",
             _ => return Ok(Machine::default()),
         };
         return Err(MachineError::Backend { backend, what });
@@ -62,12 +68,21 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
     Ok(Machine {
         cpu,
         virtual_time,
-        turns: job.pin && virtual_time,
+        turns: turns(job, virtual_time)?,
         // Whoever wants the real processor wants the machine around it, but where that alone is to differ.
         host: job.pin
             && job.disturbance != Some(Disturbance::CpuCount)
             && (job.shown.cpu != Some(Cpu::Host) || job.disturbance == Some(Disturbance::CpuModel)),
     })
+}
+
+/// Whether threads take turns. Those that wait for a time are woken by the virtual clock.
+fn turns(job: &Job, virtual_time: bool) -> Result<bool, MachineError> {
+    match job.shown.threads {
+        Some(Threads::Turns) if !virtual_time => Err(MachineError::TurnsByRealTime),
+        Some(threads) => Ok(threads == Threads::Turns),
+        None => Ok(job.pin && virtual_time),
+    }
 }
 
 /// What this machine lacks of a model.
@@ -107,5 +122,14 @@ pub(super) fn note(job: &Job, machine: Machine, backend: BackendKind, pinning: &
         (true, _) => pinning.pinned(Pin::Clock),
         (false, BackendKind::Dbi) => pinning.free(Pin::Clock, "real time was asked for"),
         (false, _) => pinning.free(Pin::Clock, only_dbi()),
+    }
+    match (machine.turns, backend) {
+        // The backend knows whether they did.
+        (true, _) => {}
+        (false, BackendKind::Dbi) if machine.virtual_time => {
+            pinning.free(Pin::ThreadOrder, "they were to run freely");
+        }
+        (false, BackendKind::Dbi) => pinning.free(Pin::ThreadOrder, "real time was asked for"),
+        (false, _) => pinning.free(Pin::ThreadOrder, only_dbi()),
     }
 }

@@ -446,3 +446,29 @@ fn same_operand(was: &Instruction, now: &Instruction) {
         assert_eq!(was.memory_displacement64(), now.memory_displacement64());
     }
 }
+
+#[test]
+fn a_loop_that_waits_looks_at_the_same_place_again_and_again() {
+    let load: &[u8] = &[0x8b, 0x07]; // mov eax, [rdi]
+    let pointer: &[u8] = &[0x48, 0x8b, 0x3e]; // mov rdi, [rsi]
+    let compare: &[u8] = &[0x39, 0xc8]; // cmp eax, ecx
+    let again: &[u8] = &[0x75, 0xfa]; // jne
+    let next: &[u8] = &[0x48, 0xff, 0xc7]; // inc rdi
+    let follow: &[u8] = &[0x48, 0x8b, 0x3f]; // mov rdi, [rdi]
+    let count: &[u8] = &[0xff, 0xca]; // dec edx
+    let exchange: &[u8] = &[0x87, 0x07]; // xchg [rdi], eax
+    let store: &[u8] = &[0x89, 0x07]; // mov [rdi], eax
+    for (waits, instructions) in [
+        (true, &[load, compare, again][..]),
+        (true, &[pointer, load, compare, again]),
+        (true, &[load, count, again]),
+        (true, &[exchange, compare, again]),
+        (false, &[load, next, compare, again]),
+        (false, &[next, load, compare, again]),
+        (false, &[follow, compare, again]),
+        (false, &[load, store, again]),
+        (false, &[count, again]),
+    ] {
+        assert_eq!(looks_only(instructions), waits, "{instructions:02x?}");
+    }
+}

@@ -43,44 +43,83 @@ pub fn decode(bytes: &[u8], pc: u64) -> Inst {
     }
 }
 
-/// What an instruction does with memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryUse {
-    /// Nothing.
-    Nothing,
-    /// Reads it.
-    Reads,
-    /// May write it.
-    Writes,
-    /// Reads and writes it with no other thread between.
-    Atomic,
-}
-
-/// What the instruction that `bytes` begin with does with memory.
-pub fn memory_use(bytes: &[u8]) -> MemoryUse {
-    use OpAccess::{CondRead, NoMemAccess, None, Read};
+/// Whether the instruction that `bytes` begin with may write memory.
+pub fn writes_memory(bytes: &[u8]) -> bool {
     let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
     let mut factory = InstructionInfoFactory::new();
     let used = factory.info(&instruction).used_memory();
-    let used = || used.iter().map(|memory| memory.access());
-    // xchg with memory is atomic with or without the prefix (Intel SDM volume 2, XCHG).
-    let atomic = instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Xchg;
-    if used().any(|access| !matches!(access, Read | CondRead | NoMemAccess | None)) {
-        if atomic {
-            MemoryUse::Atomic
-        } else {
-            MemoryUse::Writes
-        }
-    } else if used().any(|access| matches!(access, Read | CondRead)) {
-        MemoryUse::Reads
-    } else {
-        MemoryUse::Nothing
-    }
+    used.iter().any(|memory| writes(memory.access()))
 }
 
-/// Whether the instruction that `bytes` begin with may write memory.
-pub fn writes_memory(bytes: &[u8]) -> bool {
-    matches!(memory_use(bytes), MemoryUse::Writes | MemoryUse::Atomic)
+fn writes(access: OpAccess) -> bool {
+    use OpAccess::{CondRead, NoMemAccess, None, Read};
+    !matches!(access, Read | CondRead | NoMemAccess | None)
+}
+
+/// Whether a loop of these instructions looks at the same memory in each round and changes none, unless atomically: it may
+/// wait until another thread does. One that searches goes on from place to place.
+pub fn looks_only(instructions: &[&[u8]]) -> bool {
+    let uses: Vec<Uses> = instructions.iter().map(|bytes| Uses::of(bytes)).collect();
+    // What is read before it is written is left by the round before.
+    let (mut written, mut left) = (Vec::new(), Vec::new());
+    for uses in &uses {
+        left.extend(uses.reads.iter().filter(|read| !written.contains(*read)));
+        written.extend(&uses.writes);
+    }
+    let mut varies: Vec<Register> = left;
+    varies.retain(|register| written.contains(register));
+    for uses in &uses {
+        if uses.changes_memory || uses.places.iter().any(|place| varies.contains(place)) {
+            return false;
+        }
+        let follows = uses.reads.iter().any(|read| varies.contains(read));
+        varies.retain(|register| !uses.writes.contains(register));
+        if follows {
+            varies.extend(&uses.writes);
+        }
+    }
+    uses.iter().any(|uses| uses.looks)
+}
+
+/// What an instruction uses: whole registers, by their 64-bit names.
+struct Uses {
+    reads: Vec<Register>,
+    writes: Vec<Register>,
+    /// The registers that memory is addressed by.
+    places: Vec<Register>,
+    /// Whether it reads memory.
+    looks: bool,
+    changes_memory: bool,
+}
+
+impl Uses {
+    fn of(bytes: &[u8]) -> Uses {
+        let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
+        // xchg with memory is atomic with or without the prefix (Intel SDM volume 2, XCHG).
+        let atomic = instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Xchg;
+        let mut factory = InstructionInfoFactory::new();
+        let info = factory.info(&instruction);
+        let (registers, memory) = (info.used_registers(), info.used_memory());
+        let those = |wanted: fn(OpAccess) -> bool| {
+            let used = registers.iter().filter(move |used| wanted(used.access()));
+            used.map(|used| used.register().full_register()).collect()
+        };
+        let places = memory
+            .iter()
+            .flat_map(|memory| [memory.base(), memory.index()]);
+        Uses {
+            reads: those(|access| !matches!(access, OpAccess::Write | OpAccess::None)),
+            writes: those(writes),
+            places: places
+                .map(Register::full_register)
+                .filter(|place| *place != Register::None)
+                .collect(),
+            looks: memory
+                .iter()
+                .any(|memory| memory.access() != OpAccess::NoMemAccess),
+            changes_memory: !atomic && memory.iter().any(|memory| writes(memory.access())),
+        }
+    }
 }
 
 /// What an instruction does with control.

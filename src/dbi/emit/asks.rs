@@ -80,6 +80,13 @@ impl Code {
         self.bytes[jump.0 - 4..jump.0].copy_from_slice(&distance.to_le_bytes());
     }
 
+    /// The place is in other code, at an address.
+    pub(super) fn land_at(&mut self, jump: Jump, address: u64) {
+        let behind = self.base + jump.0 as u64;
+        let distance = address.wrapping_sub(behind) as u32;
+        self.bytes[jump.0 - 4..jump.0].copy_from_slice(&distance.to_le_bytes());
+    }
+
     /// Goes on if rcx is 0.
     pub(super) fn unless_rcx_zero(&mut self) -> Jump {
         const JUMP_BYTES: u8 = 5;

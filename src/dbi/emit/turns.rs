@@ -3,30 +3,32 @@
 //! What waits for another thread without the kernel's help would wait for ever: a loop around `pause`, or one that does
 //! nothing but look at memory. Both have so many rounds a turn.
 
+use super::asks::Jump;
 use super::{ExitKind, Writer, spilled};
 use crate::dbi::assemble::RCX;
-use crate::dbi::decode::{self, Kind, MemoryUse};
+use crate::dbi::decode::{self, Kind};
 use crate::dbi::layout::slot;
 use crate::dbi::plan::Plan;
 
 /// Condition of a branch that is taken if the result was not 0 (Intel SDM volume 1, appendix B).
 const NOT_ZERO: u8 = 5;
 
-/// Whether a unit is a loop that may wait until another thread writes: it changes nothing in memory, unless atomically.
+/// A `syscall` for which threads take turns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallInTurn {
+    ask: Jump,
+    /// The address behind it.
+    behind: u64,
+}
+
+/// Whether a unit is a loop that may wait for another thread.
 fn may_wait(plan: &Plan) -> bool {
     let loops = plan.insts.last().is_some_and(|last| match last.inst.kind {
         Kind::Branch { target, .. } | Kind::Jump { target } => target == plan.pc,
         _ => false,
     });
-    loops && {
-        let uses = plan
-            .insts
-            .iter()
-            .map(|planned| decode::memory_use(plan.bytes_of(planned)));
-        let uses: Vec<MemoryUse> = uses.collect();
-        !uses.contains(&MemoryUse::Writes)
-            && (uses.contains(&MemoryUse::Reads) || uses.contains(&MemoryUse::Atomic))
-    }
+    let instructions = || plan.insts.iter().map(|planned| plan.bytes_of(planned));
+    loops && decode::looks_only(&instructions().collect::<Vec<_>>())
 }
 
 impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
@@ -55,22 +57,29 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     }
 
     /// A `syscall` before which the tracer is asked if threads take turns.
-    pub(super) fn system_call_in_turn(&mut self) {
+    pub(super) fn system_call_in_turn(&mut self) -> CallInTurn {
         const JUMP_BYTES: u8 = 5;
         self.mark(0);
         self.out.hot.store(slot::RCX, RCX);
         self.mark(spilled::RCX);
         self.out.hot.load(RCX, slot::TURNS);
         self.out.hot.skip_if_rcx_zero(JUMP_BYTES);
-        let cold = self.out.cold.here();
-        self.out.hot.jump(cold);
+        let ask = self.out.hot.jump_ahead();
         self.out.hot.system_call();
         let behind = self.out.hot.here();
+        CallInTurn { ask, behind }
+    }
+
+    /// The cold code of [`Writer::system_call_in_turn`].
+    pub(super) fn ask_for_turn(&mut self, call: CallInTurn) {
+        let cold = self.out.cold.here();
+        self.out.hot.land_at(call.ask, cold);
         self.before_question(spilled::RCX);
         self.out.cold.restore_rcx();
         let pc = self.plan.pc_of(usize::from(self.done));
         self.leave(pc, self.done, self.counted);
-        self.exit(pc, behind, None, self.done, ExitKind::Call, false);
+        let (done, kind) = (self.done, ExitKind::Call);
+        self.exit(pc, call.behind, None, done, kind, false);
     }
 
     /// Where a unit goes that begins again: to `own`, and after so many rounds to the tracer.
