@@ -97,7 +97,12 @@ fn linked_with(file: &str) -> Vec<PathBuf> {
 
 /// Counts where `list` is the machine's: what it wrote, and how much it executed.
 fn counted(list: &Path, options: &[&str], program: &[&str]) -> (String, u64) {
-    let ran = run(list, options, program);
+    counted_after("true", list, options, program)
+}
+
+/// The same, once `before` has been done there.
+fn counted_after(before: &str, list: &Path, options: &[&str], program: &[&str]) -> (String, u64) {
+    let ran = run(before, list, options, program);
     assert!(ran.status.success(), "{program:?}: {}", stderr(&ran));
     let report = stderr(&ran);
     let number: String = report
@@ -111,9 +116,9 @@ fn counted(list: &Path, options: &[&str], program: &[&str]) -> (String, u64) {
     (stdout(&ran), number.parse().unwrap())
 }
 
-fn run(list: &Path, options: &[&str], program: &[&str]) -> Output {
+fn run(before: &str, list: &Path, options: &[&str], program: &[&str]) -> Output {
     let ours = counterfoil(&[&["count", "--backend", "dbi"], options, &["--"], program].concat());
-    let script = format!("mount --bind \"$0\" {LIST} && exec \"$@\"");
+    let script = format!("mount --bind \"$0\" {LIST} && {before} && exec \"$@\"");
     let mut command = inside(&script);
     command.arg(list).arg(ours.get_program());
     command.args(ours.get_args());
@@ -234,9 +239,9 @@ fn another_root() {
     );
     put(&root, Path::new("/program"), &program);
     fs::create_dir(root.join("proc")).unwrap();
-    let script = "mount --rbind /proc \"$0/proc\" && exec chroot \"$0\" /program";
-    let program = ["unshare", "-m", "sh", "-c", script, root.to_str().unwrap()];
-    let (written, _) = counted(Path::new(LIST), &[], &program);
+    let before = format!("mount --rbind /proc '{}/proc'", root.display());
+    let program = ["chroot", root.to_str().unwrap(), "/program"];
+    let (written, _) = counted_after(&before, Path::new(LIST), &[], &program);
     assert_eq!(written, "42\n");
 }
 
