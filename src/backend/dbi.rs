@@ -18,6 +18,7 @@
 //! | `tally` | what the counters add up to |
 //! | `store` | translated code kept from run to run |
 //! | `shown` | what programs are told of the machine in the place of the truth |
+//! | `libraries`, `loader_cache` | the list of libraries that the dynamic loader is shown |
 //! | `support` | what is refused, and what is shown instead of what is |
 
 mod clock;
@@ -25,6 +26,8 @@ mod code;
 mod directory;
 mod engine;
 mod fetch;
+mod libraries;
+mod loader_cache;
 mod log;
 mod maps;
 mod memory;

@@ -1,10 +1,11 @@
 //! ELF files: identity, code by stated address, names of functions. Pure over bytes.
 //!
-//! It reads no file, but for [`build_id_of`]: the caller hands over the bytes, and looks for separate debug files where
-//! [`debug_file`] says. Addresses are those stated in the file (`svma`); turning addresses of a process
+//! It reads no file, but for [`build_id_of`] and [`needed_by`]: the caller hands over the bytes, and looks for separate
+//! debug files where [`debug_file`] says. Addresses are those stated in the file (`svma`); turning addresses of a process
 //! into them is [`Elf::svma_of_offset`] with the process's mappings. Any bytes give an answer or an error.
 
 mod lines;
+mod needed;
 mod symbols;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use object::{Architecture, Endianness, Object, ObjectSection, ReadRef};
 use crate::isa::Arch;
 
 pub use lines::{Line, line_at};
+pub use needed::{Needed, needed_by};
 pub use symbols::{Function, Symbols, demangle};
 
 /// Why bytes cannot be used as an ELF file.

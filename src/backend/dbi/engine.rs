@@ -28,6 +28,7 @@ use self::host::Told;
 use self::requests::Between;
 use super::clock::Clock;
 use super::code::Change;
+use super::libraries::Libraries;
 use super::log::Log;
 use super::memory::Pool;
 use super::ranges::Range;
@@ -93,8 +94,12 @@ enum Expected {
     Handler,
     /// The return of a system call that changes code.
     Code(Change),
-    /// The return of an open whose path was replaced: the register and its own value.
-    Open { second: bool, path: u64 },
+    /// The return of an open whose path was replaced: the register and its own value, and whether it may open that.
+    Open {
+        second: bool,
+        path: u64,
+        or_own: bool,
+    },
     /// The return of a call that waits for a time.
     Wait(Waiting),
     /// The return of a call that tells what is not so for the program.
@@ -131,6 +136,8 @@ struct Process {
     random: Stream,
     /// Whether it has several threads, of which one runs at a time.
     takes_turns: bool,
+    /// Whether it cannot open the list of libraries that is made for it.
+    own_libraries: bool,
 }
 
 impl Process {
@@ -146,6 +153,7 @@ impl Process {
             clock_area: None,
             random: Stream(0),
             takes_turns: false,
+            own_libraries: false,
         }
     }
 }
@@ -157,6 +165,7 @@ pub struct Engine {
     store: Option<Store>,
     manner: Manner,
     machine: Machine,
+    libraries: Libraries,
     threads: HashMap<Pid, Thread>,
     processes: HashMap<Pid, Process>,
     table: ProcessTable,
@@ -207,6 +216,7 @@ impl Engine {
             store,
             manner: requests::manner(want.regions, BUDGET),
             machine,
+            libraries: Libraries::default(),
             threads: HashMap::new(),
             processes: HashMap::new(),
             table: ProcessTable::default(),
@@ -584,15 +594,11 @@ impl Watcher for Engine {
         thread.lent = None;
         match std::mem::take(&mut thread.expected) {
             Expected::Code(change) => self.code_changed(process, stopped, change),
-            Expected::Open { second, path } => {
-                let mut registers = stopped.registers()?;
-                if second {
-                    registers.rsi = path;
-                } else {
-                    registers.rdi = path;
-                }
-                Ok(stopped.set_registers(registers)?)
-            }
+            Expected::Open {
+                second,
+                path,
+                or_own,
+            } => self.opened(process, stopped, second, path, or_own),
             Expected::Wait(waiting) => self.waited(process, stopped, waiting),
             Expected::Told(told) => {
                 self.told(stopped, told)?;

@@ -113,6 +113,8 @@ pub struct Lent {
     pub file: OwnedFd,
     /// The NUL-terminated path.
     pub path: Vec<u8>,
+    /// Whether a process that cannot open it opens the one that it asked for.
+    pub or_own: bool,
 }
 
 impl Lent {
@@ -122,16 +124,17 @@ impl Lent {
         Lent {
             file,
             path: path.into_bytes(),
+            or_own: false,
         }
     }
 }
 
 /// A file of these contents, among the open files of `owner`.
-pub fn lend(text: &str, owner: Pid) -> io::Result<Lent> {
+pub fn lend(content: &[u8], owner: Pid) -> io::Result<Lent> {
     let name = CString::from(c"maps");
     let file: OwnedFd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC)?;
     let mut file = fs::File::from(file);
-    file.write_all(text.as_bytes())?;
+    file.write_all(content)?;
     Ok(Lent::new(file.into(), owner))
 }
 

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use nix::libc::{self, user_regs_struct};
 
 use super::super::code::{self, Change};
+use super::super::libraries;
 use super::super::maps;
 use super::super::space::How;
 use super::super::support::{self, Unsupported};
-use super::{Engine, Expected, files};
+use super::{Engine, Expected, files, unknown};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
@@ -27,6 +28,26 @@ const RIP_IN_FRAME: u64 = 40 + 16 * 8;
 /// Length of the instruction `syscall`.
 pub(super) const SYSTEM_CALL_BYTES: u64 = 2;
 
+/// Those of a thread that is about to make the call it has just made, or was about to make.
+fn again(registers: &user_regs_struct) -> user_regs_struct {
+    user_regs_struct {
+        rip: registers.rip - SYSTEM_CALL_BYTES,
+        rax: registers.orig_rax,
+        orig_rax: u64::MAX,
+        ..*registers
+    }
+}
+
+/// Whether open(2) or openat(2) is asked for reading alone.
+fn only_reads(registers: &user_regs_struct) -> bool {
+    let flags = match registers.orig_rax as libc::c_long {
+        libc::SYS_open => registers.rsi,
+        libc::SYS_openat => registers.rdx,
+        _ => return false,
+    };
+    flags as i32 & libc::O_ACCMODE == libc::O_RDONLY
+}
+
 impl Engine {
     /// A signal handler returns: to translated code.
     fn handler_returns(
@@ -42,12 +63,7 @@ impl Engine {
             let address = self.translate(process, stopped, pc, How::Direct)?;
             if stopped.registers()?.orig_rax != registers.orig_rax {
                 // Room for the translation was made by calls of ours, in the place of this one: it is made again.
-                stopped.set_registers(user_regs_struct {
-                    rip: registers.rip - SYSTEM_CALL_BYTES,
-                    rax: registers.orig_rax,
-                    orig_rax: u64::MAX,
-                    ..*registers
-                })?;
+                stopped.set_registers(again(registers))?;
                 return Ok(Call::Done);
             }
             self.thread(stopped.tid())?.at = pc;
@@ -122,17 +138,22 @@ impl Engine {
         let Ok(name) = stopped.read_c_string(path, LONGEST) else {
             return Ok(Call::Make);
         };
+        let registers = stopped.registers()?;
         let folder = if second {
-            stopped.registers()?.rdi as i32
+            registers.rdi as i32
         } else {
             libc::AT_FDCWD
         };
         let Some(name) = support::whole_path(stopped.tid(), folder, &name) else {
             return Ok(Call::Make);
         };
+        if name == libraries::LIST && !only_reads(&registers) {
+            return Ok(Call::Make);
+        }
         let Some(support::Lent {
             file,
             path: path_of_file,
+            or_own,
         }) = self.in_its_place(process, stopped.tid(), &name)?
         else {
             return Ok(Call::Make);
@@ -149,9 +170,37 @@ impl Engine {
         }
         stopped.set_registers(registers)?;
         let thread = self.thread(stopped.tid())?;
-        thread.expected = Expected::Open { second, path };
+        thread.expected = Expected::Open {
+            second,
+            path,
+            or_own,
+        };
         thread.lent = Some(file);
         Ok(Call::ReportReturn)
+    }
+
+    /// An open whose path was replaced has returned. Where the program cannot open what we lend (it has another root, or
+    /// became another user), and it cannot do without, it opens its own.
+    pub(super) fn opened(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        second: bool,
+        path: u64,
+        or_own: bool,
+    ) -> io::Result<()> {
+        let mut registers = stopped.registers()?;
+        if second {
+            registers.rsi = path;
+        } else {
+            registers.rdi = path;
+        }
+        if or_own && (registers.rax as i64) < 0 {
+            let process = self.processes.get_mut(&process).ok_or_else(unknown)?;
+            process.own_libraries = true;
+            registers = again(&registers);
+        }
+        Ok(stopped.set_registers(registers)?)
     }
 
     /// A file in the place of one that would show what we did to the program, or the machine as it is.
@@ -168,7 +217,7 @@ impl Engine {
             let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
             let shown = shown.borrow();
             let text = maps::disguise(&real, &shown.ranges, &shown.hidden());
-            return support::lend(&text, self.pool.owner()).map(Some);
+            return support::lend(text.as_bytes(), self.pool.owner()).map(Some);
         }
         match self.machine.host {
             true => self.shown_file(process, path),

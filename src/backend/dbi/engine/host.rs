@@ -5,7 +5,7 @@ use std::thread;
 
 use nix::libc::{self, user_regs_struct};
 
-use super::super::{directory, shown, support};
+use super::super::{directory, libraries, shown, support};
 use super::{Engine, Expected, unknown};
 use crate::sys::Pid;
 use crate::sys::ptrace::Stopped;
@@ -112,10 +112,36 @@ impl Engine {
             });
             return Ok(Some(lent));
         }
+        if path == libraries::LIST {
+            return self.libraries_shown(process);
+        }
         let model = self.machine.cpu.unwrap_or_default();
         match shown::file(path, model, self.time_of(process)) {
-            Some(text) => support::lend(&text, self.pool.owner()).map(Some),
+            Some(text) => support::lend(text.as_bytes(), self.pool.owner()).map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// The libraries that the program needs, in the place of all that are installed.
+    fn libraries_shown(&mut self, process: Pid) -> io::Result<Option<support::Lent>> {
+        let known = self.processes.get(&process).ok_or_else(unknown)?;
+        if known.own_libraries {
+            return Ok(None);
+        }
+        match self.libraries.shown_to(process) {
+            Ok(list) => {
+                let lent = support::lend(&list, self.pool.owner())?;
+                Ok(Some(support::Lent {
+                    or_own: true,
+                    ..lent
+                }))
+            }
+            Err(why) => {
+                self.log.note(process, || {
+                    format!("libraries are shown as they are: {why}")
+                });
+                Ok(None)
+            }
         }
     }
 }
