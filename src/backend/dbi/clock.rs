@@ -70,10 +70,15 @@ impl Clock {
         }
     }
 
+    /// What it would show if it were brought up to date; however often it is asked, later readings are the same.
+    pub fn exact(&self, shown: u64, executed: u64) -> u64 {
+        shown.max(self.ahead.saturating_add(executed))
+    }
+
     /// Brings `shown` up to date for a program that has executed so many instructions.
     pub fn correct(&mut self, shown: u64, executed: u64) -> Reading {
         self.corrections = self.corrections.saturating_add(1);
-        let mut now = shown.max(self.ahead.saturating_add(executed));
+        let mut now = self.exact(shown, executed);
         if let Some(due) = self.fired(Instant::now()) {
             now = now.max(due);
         }
@@ -162,6 +167,17 @@ mod tests {
         let mut clock = Clock::default();
         assert_eq!(clock.correct(500, 10).now, 500);
         assert_eq!(clock.correct(501, 12).now, 502);
+    }
+
+    #[test]
+    fn asking_for_the_exact_time_changes_no_reading() {
+        let (mut asked, mut other) = (Clock::default(), Clock::default());
+        for executed in 0..400 {
+            for _ in 0..executed % 5 {
+                assert_eq!(asked.exact(0, executed), executed);
+            }
+            assert_eq!(asked.correct(0, executed), other.correct(0, executed));
+        }
     }
 
     #[test]

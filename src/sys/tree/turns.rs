@@ -98,6 +98,7 @@ struct Process {
     back: BTreeMap<u64, Parked>,
     ready: VecDeque<Parked>,
     ends: BTreeSet<Pid>,
+    /// Turns since somebody began to wait for a time, or all slept.
     turns: u32,
     /// If all sleep: when the first of those whose time is over is told so.
     idle_until: Option<Instant>,
@@ -281,6 +282,9 @@ impl Process {
 
     fn enters(&mut self, tid: Pid, over: Option<u64>, listens: bool) {
         let number = self.next_number();
+        if over.is_some() {
+            self.turns = 0;
+        }
         if self.holder == Some(tid) {
             self.holder = None;
             self.last = Some(number);
@@ -347,6 +351,7 @@ impl Process {
             return Ok(next);
         }
         let Some(parked) = self.ready.pop_front() else {
+            self.turns = 0;
             return Ok(Next::Wait);
         };
         self.turns = self.turns.wrapping_add(1);

@@ -144,6 +144,15 @@ impl Engine {
         Ok(reading.now)
     }
 
+    /// What the clock of a process would show if it were brought up to date.
+    pub(super) fn exact_time(&mut self, pid: Pid) -> io::Result<u64> {
+        let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
+        let executed = executed(pid, process)?;
+        let area = process.clock_area.as_ref().ok_or_else(unknown)?;
+        let shown = area.slots().load_u64(slot::NOW.into());
+        Ok(process.clock.exact(shown, executed))
+    }
+
     /// The time, read as translated code does.
     fn read_clock(&mut self, process: Pid) -> io::Result<u64> {
         let area = self.clock_area(process)?;
@@ -297,7 +306,7 @@ impl Engine {
             Until::Moment { address, clock } => {
                 let moment = words(stopped, address).and_then(|words| nanoseconds(words, 1));
                 let now = match self.takes_turns(process) {
-                    true => self.correct_clock(process)?,
+                    true => self.exact_time(process)?,
                     false => self.time_of(process),
                 };
                 moment.and_then(|moment| to_come(clock, moment, now))
@@ -344,7 +353,7 @@ impl Engine {
         mut registers: user_regs_struct,
     ) -> io::Result<Call> {
         let (wait, ns) = waiting.wait.ok_or_else(unknown)?;
-        let over = self.correct_clock(process)?.saturating_add(ns);
+        let over = self.exact_time(process)?.saturating_add(ns);
         let waiting = Waiting {
             replaced: Some((wait.argument, wait.argument.of(&registers))),
             in_turn: Some((registers.orig_rax, over)),
@@ -373,7 +382,7 @@ impl Engine {
             rax: wait.passed as u64,
             ..registers
         })?;
-        let now = self.correct_clock(process)?;
+        let now = self.exact_time(process)?;
         self.slept(process, over.saturating_sub(now))?;
         if wait.tells_rest {
             tell_rest(stopped, wait, 0);

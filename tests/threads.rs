@@ -1,0 +1,316 @@
+//! Programs of several threads under `dbi`: their threads take turns, and they have one count.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Need, case, counterfoil, folder, instructions, output, python, stderr, stdout};
+use serde_json::Value;
+
+const GCC: &[Need] = &[Need::Step, Need::Program("gcc")];
+
+fn main() -> ExitCode {
+    common::run(vec![
+        case(
+            "threads_that_wait_for_each_other_do_so_in_the_same_order",
+            GCC,
+            in_order,
+        ),
+        case("a_busy_machine_changes_no_order", GCC, beside_others),
+        case("a_thread_may_execute_another_program", GCC, executes),
+        case(
+            "python_counts_the_same",
+            &[Need::Step, Need::Program("python3")],
+            in_python,
+        ),
+        case(
+            "sort_counts_the_same",
+            &[Need::Step, Need::Program("sort")],
+            in_sort,
+        ),
+        case(
+            "node_counts_the_same",
+            &[Need::Step, Need::Program("node")],
+            in_node,
+        ),
+        case(
+            "java_counts_the_same",
+            &[Need::Step, Need::Program("javac")],
+            in_java,
+        ),
+        case(
+            "a_turn_that_takes_too_long_ends_and_is_named",
+            GCC,
+            too_long,
+        ),
+        case("all_threads_end_when_time_is_up", GCC, time_is_up),
+        case("threads_run_freely_when_asked_for", GCC, free),
+        case("turns_need_the_engine_and_its_clock", GCC, refusals),
+    ])
+}
+
+fn built(folder: &Path, source: &str) -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/threads");
+    let program = folder.join(source.trim_end_matches(".c"));
+    let status = Command::new("gcc")
+        .args(["-O1", "-pthread", "-o"])
+        .args([&program, &tests.join(source)])
+        .status();
+    assert!(status.unwrap().success());
+    program
+}
+
+/// What a program writes, how it ends, and the report.
+fn ran(folder: &Path, options: &[&str], command: &[&str]) -> (String, Option<i32>, Value) {
+    let count = ["count", "--backend", "dbi", "--json", "--quiet"];
+    let mut run = counterfoil(&[&count, options, &["--"], command].concat());
+    let ran = output(run.current_dir(folder));
+    let report = serde_json::from_slice(&ran.stdout);
+    let report = report.unwrap_or_else(|error| panic!("{error}: {}", stderr(&ran)));
+    (stderr(&ran), ran.status.code(), report)
+}
+
+/// The same with the count only, of a run in which threads took turns to the end.
+fn counted(folder: &Path, command: &[&str]) -> (String, Option<i32>, u64) {
+    let (text, code, report) = ran(folder, &[], command);
+    assert_eq!(report["pinned"]["thread-order"]["state"], "pinned");
+    (text, code, instructions(&report))
+}
+
+/// Runs a program again and again: the same each time.
+fn is_the_same(folder: &Path, command: &[&str], runs: u32) -> (String, Option<i32>, u64) {
+    let first = counted(folder, command);
+    for run in 1..runs {
+        assert_eq!(counted(folder, command), first, "run {run} of {command:?}");
+    }
+    first
+}
+
+fn in_order() {
+    let folder = folder();
+    let program = built(folder.path(), "turns.c");
+    let (text, code, _) = is_the_same(folder.path(), &[program.to_str().unwrap()], 5);
+    assert_eq!(code, Some(3), "{text}");
+    let order = |name: &str| {
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}: {text}"))
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(order("look "), "abcd".repeat(60));
+    // By the times they sleep: 12, 9, 6 and 3 ms.
+    assert!(order("sleep ").starts_with("dcdb"), "{text}");
+    let timed = order("timed ");
+    assert!(timed.starts_with("AbC") && !timed.contains('!'), "{text}");
+    assert_eq!(order("child "), "7z");
+    for (name, length) in [("contend ", 240), ("pass ", 240), ("signal ", 4)] {
+        assert_eq!(order(name).len(), length, "{text}");
+    }
+}
+
+/// Processes that are killed when the test ends.
+struct Neighbours(Vec<Child>);
+
+impl Drop for Neighbours {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn beside_others() {
+    let folder = folder();
+    let program = built(folder.path(), "turns.c");
+    let command = [program.to_str().unwrap()];
+    let alone = counted(folder.path(), &command);
+    let busy = || {
+        Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+    };
+    let _neighbours = Neighbours((0..4).map(|_| busy().unwrap()).collect());
+    for _ in 0..2 {
+        assert_eq!(counted(folder.path(), &command), alone);
+    }
+}
+
+fn executes() {
+    let folder = folder();
+    let program = built(folder.path(), "turns.c");
+    let command = [program.to_str().unwrap(), "executed"];
+    let (text, code, _) = is_the_same(folder.path(), &command, 2);
+    assert!(text.ends_with("executed\n"), "{text}");
+    assert_eq!(code, Some(0));
+}
+
+fn in_python() {
+    let folder = folder();
+    let script = common::write(
+        folder.path(),
+        "pool.py",
+        "import concurrent.futures, queue, threading, time\n\
+         q, done = queue.Queue(3), []\n\
+         def take():\n\
+         \x20   while (x := q.get()) is not None:\n\
+         \x20       done.append(x)\n\
+         \x20       if x % 20 == 0: time.sleep(0.002)\n\
+         threads = [threading.Thread(target=take) for _ in range(3)]\n\
+         for t in threads: t.start()\n\
+         for i in range(200): q.put(i)\n\
+         for t in threads: q.put(None)\n\
+         for t in threads: t.join()\n\
+         with concurrent.futures.ThreadPoolExecutor(4) as pool:\n\
+         \x20   print(sum(pool.map(lambda n: sum(range(n * 50)), range(100))), hash(tuple(done)))\n",
+    );
+    is_the_same(folder.path(), &[python(), script.to_str().unwrap()], 4);
+}
+
+/// Lines in no order, with a generator of Lehmer's (Park and Miller, 1988).
+fn numbers(folder: &Path) -> String {
+    let numbers = std::iter::successors(Some(1u64), |n| Some(n * 48_271 % 0x7fff_ffff));
+    let lines: String = numbers.take(60_000).map(|n| format!("{n}\n")).collect();
+    let file = common::write(folder, "numbers", &lines);
+    file.to_str().unwrap().to_owned()
+}
+
+fn in_sort() {
+    let folder = folder();
+    let numbers = numbers(folder.path());
+    let command = ["sort", "--parallel=4", "-S", "1M", "-o", "sorted", &numbers];
+    is_the_same(folder.path(), &command, 4);
+}
+
+fn in_node() {
+    let folder = folder();
+    let script = common::write(
+        folder.path(),
+        "workers.js",
+        "const { Worker, isMainThread, parentPort } = require('worker_threads');\n\
+         if (isMainThread) {\n\
+         \x20 let sum = 0, left = 3;\n\
+         \x20 for (let i = 0; i < 3; i++)\n\
+         \x20   new Worker(__filename).on('message', n => { sum += n; if (--left == 0) console.log(sum); });\n\
+         } else {\n\
+         \x20 let n = 0;\n\
+         \x20 for (let i = 0; i < 50000; i++) n += i % 7;\n\
+         \x20 parentPort.postMessage(n);\n\
+         }\n",
+    );
+    let command = ["node", script.to_str().unwrap()];
+    let (text, ..) = is_the_same(folder.path(), &command, 3);
+    assert_eq!(text, "449991\n");
+}
+
+fn in_java() {
+    let folder = folder();
+    common::write(
+        folder.path(),
+        "Pool.java",
+        "import java.util.*;\nimport java.util.concurrent.*;\n\
+         public class Pool {\n\
+         \x20 public static void main(String[] a) throws Exception {\n\
+         \x20   ExecutorService pool = Executors.newFixedThreadPool(4);\n\
+         \x20   List<Future<Long>> all = new ArrayList<>();\n\
+         \x20   for (int i = 0; i < 20; i++) {\n\
+         \x20     final int k = i;\n\
+         \x20     all.add(pool.submit(() -> { long n = 0; for (int j = 0; j < 1000; j++) n += j * k % 7; return n; }));\n\
+         \x20   }\n\
+         \x20   long sum = 0;\n\
+         \x20   for (Future<Long> one : all) sum += one.get();\n\
+         \x20   pool.shutdown();\n\
+         \x20   System.out.println(sum);\n\
+         \x20 }\n\
+         }\n",
+    );
+    let built = Command::new("javac")
+        .arg("Pool.java")
+        .current_dir(folder.path())
+        .status();
+    assert!(built.unwrap().success());
+    is_the_same(folder.path(), &["java", "-cp", ".", "Pool"], 3);
+}
+
+fn too_long() {
+    let folder = folder();
+    let program = built(folder.path(), "waits.c");
+    let (text, code, report) = ran(folder.path(), &[], &[program.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{text}");
+    let order = &report["pinned"]["thread-order"];
+    assert_eq!(order["state"], "free");
+    let why = order["why"].as_str().unwrap();
+    assert!(
+        why.contains("without a system call while others were ready"),
+        "{why}"
+    );
+}
+
+fn time_is_up() {
+    let folder = folder();
+    let source = "#include <pthread.h>\n#include <unistd.h>\n\
+                  static void *waits(void *n) { pause(); return n; }\n\
+                  int main(void) { pthread_t t; for (int i = 0; i < 3; i++) pthread_create(&t, 0, waits, 0); \
+                  return pthread_join(t, 0); }\n";
+    let program = common::compile(folder.path(), "stuck.c", source, &["-pthread"]);
+    let start = Instant::now();
+    let program = program.to_str().unwrap();
+    let ran = output(&mut counterfoil(&[
+        "count",
+        "--timeout",
+        "1s",
+        "--",
+        program,
+    ]));
+    assert_eq!(ran.status.code(), Some(124), "{}", stderr(&ran));
+    assert!(start.elapsed() < Duration::from_secs(60));
+    let left = Command::new("pgrep")
+        .args(["-f", program])
+        .stdout(Stdio::null())
+        .status();
+    assert!(!left.unwrap().success(), "threads are left");
+}
+
+fn free() {
+    let folder = folder();
+    let program = built(folder.path(), "turns.c");
+    let command = [program.to_str().unwrap()];
+    let (text, code, report) = ran(folder.path(), &["--threads", "free"], &command);
+    assert_eq!(code, Some(3), "{text}");
+    let order = &report["pinned"]["thread-order"];
+    assert_eq!(
+        (&order["state"], &order["why"]),
+        (&"free".into(), &"they were to run freely".into())
+    );
+    let (_, _, report) = ran(folder.path(), &["--time", "real"], &["true"]);
+    assert_eq!(
+        report["pinned"]["thread-order"]["why"],
+        "real time was asked for"
+    );
+}
+
+fn refusals() {
+    for (options, expected) in [
+        (
+            &["--threads", "turns", "--time", "real"][..],
+            "leave out `threads`, or set `time` to virtual",
+        ),
+        (
+            &["--threads", "turns", "--backend", "step"],
+            "`step` shows programs the real order of threads",
+        ),
+        (
+            &["--threads", "fast"],
+            "`fast` is no way for threads to run; use turns or free",
+        ),
+    ] {
+        let ran = output(&mut counterfoil(
+            &[&["count"], options, &["--", "true"]].concat(),
+        ));
+        assert!(!ran.status.success() && stdout(&ran).is_empty());
+        assert!(stderr(&ran).contains(expected), "{}", stderr(&ran));
+    }
+}
