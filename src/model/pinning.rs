@@ -39,6 +39,8 @@ pub enum Pin {
     Host,
     /// The order in which directories are read.
     DirectoryOrder,
+    /// Ids of processes and threads: those of a machine that runs nothing else.
+    ProcessIds,
     /// Clocks: they start at the same moment in every run, and advance with the instructions executed.
     Clock,
     /// Standard input is `/dev/null` or a file, not whatever happened to be open.
@@ -49,7 +51,7 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 18] = [
+    pub const ALL: [Pin; 19] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -65,6 +67,7 @@ impl Pin {
         Pin::CpuModel,
         Pin::Host,
         Pin::DirectoryOrder,
+        Pin::ProcessIds,
         Pin::Clock,
         Pin::Stdin,
         Pin::Network,
@@ -89,6 +92,7 @@ impl fmt::Display for Pin {
             Pin::CpuModel => "CPU model (cpuid)",
             Pin::Host => "host (name, kernel, memory)",
             Pin::DirectoryOrder => "directory order",
+            Pin::ProcessIds => "process ids",
             Pin::Clock => "clocks",
             Pin::Stdin => "standard input",
             Pin::Network => "network",

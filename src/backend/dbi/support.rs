@@ -90,19 +90,23 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
     inside.then(|| format!("{folder}/{}", name.strip_prefix("./").unwrap_or(name)))
 }
 
-/// The process whose maps a path shows, as seen by a thread; none for other paths.
-pub fn shows_maps(path: &str, process: Pid, thread: Pid) -> Option<Pid> {
+/// Whose maps a file shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapsOf {
+    /// Those of whoever opens it.
+    Opener,
+    /// Those of the thread that programs know by this id.
+    Id(Pid),
+}
+
+/// Whose maps a path shows; none for other paths.
+pub fn shows_maps(path: &str) -> Option<MapsOf> {
     let rest = path.strip_prefix("/proc/")?;
-    let owner = rest.strip_suffix("/maps")?;
-    match owner {
-        "self" | "thread-self" => Some(process),
-        _ => {
+    match rest.strip_suffix("/maps")? {
+        "self" | "thread-self" => Some(MapsOf::Opener),
+        owner => {
             let number = owner.split('/').next()?.parse().ok()?;
-            Some(if number == thread.as_raw() {
-                process
-            } else {
-                Pid::from_raw(number)
-            })
+            Some(MapsOf::Id(Pid::from_raw(number)))
         }
     }
 }

@@ -8,7 +8,7 @@ use nix::libc::{self, user_regs_struct};
 use super::super::code::{self, Change};
 use super::super::maps;
 use super::super::space::How;
-use super::super::support::{self, Unsupported};
+use super::super::support::{self, MapsOf, Unsupported};
 use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::slot;
@@ -133,7 +133,7 @@ impl Engine {
         let Some(support::Lent {
             file,
             path: path_of_file,
-        }) = self.in_its_place(process, stopped.tid(), &name)?
+        }) = self.in_its_place(process, &name)?
         else {
             return Ok(Call::Make);
         };
@@ -154,15 +154,21 @@ impl Engine {
         Ok(Call::ReportReturn)
     }
 
+    /// The process of the thread that programs know by an id, which may be another than ours.
+    fn process_known_as(&self, id: Pid) -> Option<Pid> {
+        let mut threads = self.threads.iter();
+        let known = threads.find(|(tid, _)| image::own_id(**tid).is_ok_and(|own| own == id));
+        known.map(|(_, thread)| thread.process)
+    }
+
     /// A file in the place of one that would show what we did to the program, or the machine as it is.
-    fn in_its_place(
-        &mut self,
-        process: Pid,
-        thread: Pid,
-        path: &str,
-    ) -> io::Result<Option<support::Lent>> {
-        if let Some(of) = support::shows_maps(path, process, thread) {
-            let Ok(shown) = self.space(of) else {
+    fn in_its_place(&mut self, process: Pid, path: &str) -> io::Result<Option<support::Lent>> {
+        if let Some(of) = support::shows_maps(path) {
+            let of = match of {
+                MapsOf::Opener => Some(process),
+                MapsOf::Id(id) => self.process_known_as(id),
+            };
+            let Some((of, shown)) = of.and_then(|of| Some((of, self.space(of).ok()?))) else {
                 return Ok(None);
             };
             let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
