@@ -28,6 +28,7 @@ mod fetch;
 mod log;
 mod maps;
 mod memory;
+mod mounts;
 mod ranges;
 mod setup;
 mod shown;

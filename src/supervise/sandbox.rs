@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::job::Job;
+use super::machine::as_it_is;
 use crate::model::explanation::Disturbance;
 use crate::model::{BackendKind, Network, PinState};
 use crate::sys::sandbox::{Own, Sandbox};
@@ -83,9 +84,7 @@ fn why_no_ids(job: &Job, backend: BackendKind, launch: &Launch) -> Option<String
         | BackendKind::Cachegrind
         | BackendKind::Callgrind
         | BackendKind::Fake => {
-            return Some(format!(
-                "`{backend}` counts the program among the machine's other processes"
-            ));
+            return Some(as_it_is(backend));
         }
     }
     // Its foreground process group has no number inside.

@@ -189,13 +189,14 @@ impl Keeper {
             flags |= if wanted { flag } else { 0 };
         }
         let (report, tell) = io::pipe()?;
+        let title = Title::of_ours();
         // SAFETY: a fork whose child shares the table of open files; it calls async-signal-safe functions only (see
         // `become_keeper`), all it needs is allocated, and it never returns.
         let pid = unsafe {
             let ours = libc::getpid();
             match libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, 0, 0, 0) {
                 -1 => return Err(io::Error::last_os_error()),
-                0 => become_keeper(own, identity, ours, &tell),
+                0 => become_keeper(own, identity, &title, ours, &tell),
                 pid => pid as libc::pid_t,
             }
         };
@@ -303,14 +304,64 @@ impl Identity {
     }
 }
 
+/// Where our arguments are in memory, the keeper's copy of which is what programs find in /proc/1/cmdline: how we were
+/// called shall not make a difference to them.
+struct Title(Option<(u64, u64)>);
+
+impl Title {
+    /// Of the form that the kernel takes for a title: behind the last argument is no NUL byte, and the text ends where one
+    /// is (fs/proc/base.c, `get_mm_cmdline`).
+    const TEXT: &CStr = c"counterfoil";
+    const NO_NUL: &[u8] = b".";
+
+    fn of_ours() -> Title {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        Title(arguments_at(&stat))
+    }
+
+    /// In the keeper. Where there is no room things stay as they are.
+    fn replace(&self) {
+        let text = Title::TEXT.to_bytes_with_nul();
+        let Some((start, end)) = self.0 else {
+            return;
+        };
+        if end.saturating_sub(start) <= text.len() as u64 {
+            return;
+        }
+        // SAFETY: the paths and bytes are constants, and the descriptor is closed again. What is written is this process's
+        // copy of the arguments, which nobody reads here any more.
+        unsafe {
+            libc::prctl(libc::PR_SET_NAME, Title::TEXT.as_ptr());
+            let memory = libc::open(c"/proc/self/mem".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if memory >= 0 {
+                libc::pwrite(memory, text.as_ptr().cast(), text.len(), start as i64);
+                libc::pwrite(memory, Title::NO_NUL.as_ptr().cast(), 1, end as i64 - 1);
+                libc::close(memory);
+            }
+        }
+    }
+}
+
+/// First address of a process's arguments and the first behind them (proc_pid_stat(5), fields 48 and 49; the second is a
+/// name that ends with the last parenthesis).
+fn arguments_at(stat: &str) -> Option<(u64, u64)> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(48 - 3);
+    let start = fields.next()?.parse().ok()?;
+    let end = fields.next()?.parse().ok()?;
+    Some((start, end))
+}
+
 /// The keeper's life: furnishes its namespaces, says so, and waits to be killed; or says with which errno it has failed,
 /// and ends. Never allocates. With process ids of its own it is the one that processes without a parent fall to.
 fn become_keeper(
     own: Own,
     identity: Option<&Identity>,
+    title: &Title,
     parent: libc::pid_t,
     tell: &PipeWriter,
 ) -> ! {
+    title.replace();
     let furnished = furnish(own, identity);
     let errno = furnished.err().map_or(0, |errno| errno as i32);
     // SAFETY: plain system calls in a process of one thread; the pointer is to a live local of four bytes.
@@ -469,6 +520,16 @@ mod tests {
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let ids: Vec<u32> = names.filter_map(|name| name.parse().ok()).collect();
         assert_eq!(ids, [1]);
+        let title = std::fs::read(format!("/proc/{}/cmdline", sandbox.keeper()));
+        assert_eq!(title.unwrap(), b"counterfoil\0");
+    }
+
+    #[test]
+    fn the_place_of_arguments_is_read_behind_any_name() {
+        let fields: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
+        let stat = format!("1 (a) b) {}", fields.join(" "));
+        assert_eq!(arguments_at(&stat), Some((48, 49)));
+        assert_eq!(arguments_at(""), None);
     }
 
     #[test]

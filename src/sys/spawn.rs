@@ -312,15 +312,10 @@ pub fn spawn(launch: &Launch) -> Result<Held, SpawnError> {
         }
         ForkResult::Parent { child } => {
             drop((wait, tell));
-            let pid = who_goes_on(launch, child, &mut report)?;
-            let mut persona = [0u8; 4];
-            report.read_exact(&mut persona).map_err(SpawnError::Fork)?;
+            let (pid, fixed_addresses) = who_goes_on(launch, child, &mut report)?;
             Ok(Held {
                 pid,
-                fixed_addresses: match i32::from_ne_bytes(persona) {
-                    0 => Ok(()),
-                    errno => Err(io::Error::from_raw_os_error(errno)),
-                },
+                fixed_addresses,
                 go,
                 report,
                 program: launch.program.clone(),
@@ -330,43 +325,73 @@ pub fn spawn(launch: &Launch) -> Result<Held, SpawnError> {
     }
 }
 
-/// The process that the program will be: `child`, or one that it has made in its place.
-fn who_goes_on(launch: &Launch, child: Pid, report: &mut PipeReader) -> Result<Pid, SpawnError> {
-    let mut told = [0; 4];
-    let read = report.read_exact(&mut told).map_err(SpawnError::Fork);
-    let told = i32::from_ne_bytes(told);
-    if read.is_ok() && told == child.as_raw() {
-        return Ok(child);
-    }
-    let ended = waitpid(child, Some(WaitPidFlag::__WALL));
-    read.and(ended.map_err(|errno| SpawnError::Fork(errno.into())))?;
-    if told > 0 {
-        return Ok(Pid::from_raw(told));
-    }
-    Err(SpawnError::Child {
-        step: ChildStep::EnterSandbox,
-        path: launch.program.clone(),
-        errno: io::Error::from_raw_os_error(-told),
-    })
+/// What the child tells before it waits: who goes on, or the errno below zero; and the errno of fixing addresses.
+#[derive(Clone, Copy)]
+struct Word {
+    goes_on: i32,
+    fixed: i32,
 }
 
-/// The child enters the sandbox; its own process id changes only with another process, which takes its place in the
-/// family. Tells the id of who goes on, or the errno below zero. Returns in that process; the parent as seen from there.
+impl Word {
+    const BYTES: usize = 8;
+
+    /// In the child; the next word of whoever goes on comes after this one.
+    fn tell(self, to: &PipeWriter) {
+        let both = [self.goes_on, self.fixed];
+        // SAFETY: writes the bytes of a live local to an open pipe.
+        unsafe { libc::write(to.as_raw_fd(), both.as_ptr().cast(), Word::BYTES) };
+    }
+
+    fn read(report: &mut PipeReader) -> io::Result<Word> {
+        let (mut goes_on, mut fixed) = ([0; 4], [0; 4]);
+        report.read_exact(&mut goes_on)?;
+        report.read_exact(&mut fixed)?;
+        Ok(Word {
+            goes_on: i32::from_ne_bytes(goes_on),
+            fixed: i32::from_ne_bytes(fixed),
+        })
+    }
+}
+
+/// The process that the program will be, `child` or one that it has made in its place; and whether addresses are fixed.
+fn who_goes_on(
+    launch: &Launch,
+    child: Pid,
+    report: &mut PipeReader,
+) -> Result<(Pid, io::Result<()>), SpawnError> {
+    let word = Word::read(report).map_err(SpawnError::Fork);
+    if !matches!(word, Ok(Word { goes_on, .. }) if goes_on == child.as_raw()) {
+        let ended = waitpid(child, Some(WaitPidFlag::__WALL));
+        ended.map_err(|errno| SpawnError::Fork(errno.into()))?;
+    }
+    let Word { goes_on, fixed } = word?;
+    if goes_on < 0 {
+        return Err(SpawnError::Child {
+            step: ChildStep::EnterSandbox,
+            path: launch.program.clone(),
+            errno: io::Error::from_raw_os_error(-goes_on),
+        });
+    }
+    let fixed = match fixed {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    };
+    Ok((Pid::from_raw(goes_on), fixed))
+}
+
+/// The child fixes its addresses and enters the sandbox; its own process id changes only with another process, which takes
+/// its place in the family. Tells of it, and returns in that process; the parent as seen from there.
 fn move_in(launch: &Launch, parent: Pid, tell: &PipeWriter) -> Pid {
     /// pid_namespaces(7): the id of a parent outside of the namespace.
     const OUTSIDE: Pid = Pid::from_raw(0);
-    let say = |number: i32| {
-        // SAFETY: writes four bytes of a live local to an open pipe.
-        unsafe {
-            libc::write(
-                tell.as_raw_fd(),
-                (&raw const number).cast(),
-                size_of_val(&number),
-            )
-        };
+    let fixed = if launch.fixed_addresses {
+        fix_addresses()
+    } else {
+        0
     };
-    let entered = launch.sandbox.as_ref();
-    if entered.is_some_and(|sandbox| !sandbox.enter(launch.own_ids())) {
+    let say = |goes_on: i32| Word { goes_on, fixed }.tell(tell);
+    let sandbox = launch.sandbox.as_ref();
+    if sandbox.is_some_and(|sandbox| !sandbox.enter(launch.own_ids())) {
         say(-nix::errno::Errno::last_raw());
         // SAFETY: ends this process without running any of the parent's exit handlers.
         unsafe { libc::_exit(127) }
@@ -403,16 +428,10 @@ fn become_program(
     go: &PipeWriter,
     tell: &PipeWriter,
 ) -> ! {
-    let fixed = if launch.fixed_addresses {
-        fix_addresses()
-    } else {
-        0
-    };
     // SAFETY: plain system calls on descriptors this process owns; none allocates or locks. The pointers in
     // `prepared` are NUL-terminated tables of NUL-terminated strings that live in `prepared` itself.
     unsafe {
         libc::close(go.as_raw_fd());
-        libc::write(tell.as_raw_fd(), fixed.to_ne_bytes().as_ptr().cast(), 4);
         let mut byte = 0u8;
         if libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
             libc::_exit(127);

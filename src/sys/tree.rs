@@ -216,7 +216,10 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         .as_ref()
         .map(|_| ())
         .map_err(copy_error);
-    let released = held.release(traced.is_ok())?;
+    let released = held.release(traced.is_ok()).inspect_err(|_| {
+        // It was killed. Nobody but us could wait for it, and its namespaces do.
+        let _ = wait_for(root);
+    })?;
     let watchdog = launch.timeout.map(|limit| Watchdog::start(root, limit));
     let mut tree = Tree::new(root, launch, watcher);
     let followed = match &traced {

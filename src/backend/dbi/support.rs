@@ -75,7 +75,7 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
         return Some(name.to_owned());
     }
     let last = name.rsplit('/').next().unwrap_or(name);
-    if last != "maps" && !shown::may_be_shown(last) {
+    if last != "maps" && last != "mountinfo" && !shown::may_be_shown(last) {
         return None;
     }
     let folder = match folder {
@@ -90,25 +90,26 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
     inside.then(|| format!("{folder}/{}", name.strip_prefix("./").unwrap_or(name)))
 }
 
-/// Whose maps a file shows.
+/// Of whom a file of /proc tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapsOf {
-    /// Those of whoever opens it.
-    Opener,
-    /// Those of the thread that programs know by this id.
-    Id(Pid),
+pub enum Whose {
+    /// Of whoever opens it.
+    Openers,
+    /// Of the thread that programs know by this id.
+    Of(Pid),
 }
 
-/// Whose maps a path shows; none for other paths.
-pub fn shows_maps(path: &str) -> Option<MapsOf> {
-    let rest = path.strip_prefix("/proc/")?;
-    match rest.strip_suffix("/maps")? {
-        "self" | "thread-self" => Some(MapsOf::Opener),
-        owner => {
+/// Of whom the file at this path tells, and what it is called; none for others than those of threads.
+pub fn of_thread(path: &str) -> Option<(Whose, &str)> {
+    let (owner, name) = path.strip_prefix("/proc/")?.rsplit_once('/')?;
+    let whose = match owner {
+        "self" | "thread-self" => Whose::Openers,
+        _ => {
             let number = owner.split('/').next()?.parse().ok()?;
-            Some(MapsOf::Id(Pid::from_raw(number)))
+            Whose::Of(Pid::from_raw(number))
         }
-    }
+    };
+    Some((whose, name))
 }
 
 /// A file of ours that another process can open while it is there.

@@ -7,8 +7,9 @@ use nix::libc::{self, user_regs_struct};
 
 use super::super::code::{self, Change};
 use super::super::maps;
+use super::super::mounts;
 use super::super::space::How;
-use super::super::support::{self, MapsOf, Unsupported};
+use super::super::support::{self, Unsupported, Whose};
 use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::slot;
@@ -163,17 +164,23 @@ impl Engine {
 
     /// A file in the place of one that would show what we did to the program, or the machine as it is.
     fn in_its_place(&mut self, process: Pid, path: &str) -> io::Result<Option<support::Lent>> {
-        if let Some(of) = support::shows_maps(path) {
-            let of = match of {
-                MapsOf::Opener => Some(process),
-                MapsOf::Id(id) => self.process_known_as(id),
+        if let Some((whose, name @ ("maps" | "mountinfo"))) = support::of_thread(path) {
+            let of = match whose {
+                Whose::Openers => Some(process),
+                Whose::Of(id) => self.process_known_as(id),
             };
             let Some((of, shown)) = of.and_then(|of| Some((of, self.space(of).ok()?))) else {
                 return Ok(None);
             };
-            let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
-            let shown = shown.borrow();
-            let text = maps::disguise(&real, &shown.ranges, &shown.hidden());
+            let real = image::read_proc_text(&format!("/proc/{of}/{name}"))?;
+            let text = match name {
+                "maps" => {
+                    let shown = shown.borrow();
+                    maps::disguise(&real, &shown.ranges, &shown.hidden())
+                }
+                _ if self.machine.host => mounts::renumbered(&real),
+                _ => return Ok(None),
+            };
             return support::lend(&text, self.pool.owner()).map(Some);
         }
         match self.machine.host {
