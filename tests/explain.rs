@@ -99,6 +99,11 @@ fn main() -> ExitCode {
             refuses_a_condition_that_it_does_not_know,
         ),
         case(
+            "process_ids_of_equal_runs_agree",
+            &gcc,
+            process_ids_of_equal_runs_agree,
+        ),
+        case(
             "a_busy_neighbour_moves_no_count",
             &gcc,
             a_load_moves_no_count,
@@ -268,6 +273,18 @@ fn refuses_a_condition_that_it_does_not_know() {
         stderr(&output).contains("env-length"),
         "{}",
         stderr(&output)
+    );
+}
+
+fn process_ids_of_equal_runs_agree() {
+    let (source, _) = planted("pid");
+    let folder = folder();
+    let program = compile(folder.path(), "pid.c", &source, &["-g", "-O1"]);
+    let report = explained(&["-n", "4", "--", program.to_str().unwrap()]);
+    let trials = report["trials"].as_array().unwrap();
+    assert!(
+        trials.iter().all(|trial| trial["agrees"] == true),
+        "{report:#}"
     );
 }
 

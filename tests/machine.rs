@@ -6,7 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use common::{Need, case, compile, counterfoil, folder, instructions, output, stderr, stdout};
+use common::Need::{Program, Step};
+use common::{
+    Need, case, compile, counterfoil, folder, instructions, output, skipped, stderr, stdout, write,
+};
+use libtest_mimic::Trial;
 
 fn main() -> ExitCode {
     let cases: [(&'static str, fn()); 7] = [
@@ -22,7 +26,47 @@ fn main() -> ExitCode {
         ("names_of_machines_are_checked", names),
     ];
     let trials = cases.map(|(name, body)| case(name, &[Need::Step, Need::Program("gcc")], body));
-    common::run(trials.into())
+    let ids = [
+        needs_namespaces("process_ids_are_the_same_in_every_run", &[Step], same_ids),
+        needs_namespaces(
+            "process_ids_are_the_same_in_runs_side_by_side",
+            &[Step],
+            same_ids_side_by_side,
+        ),
+        needs_namespaces(
+            "process_ids_are_the_same_without_root",
+            &[Step, Program("setpriv")],
+            same_ids_without_root,
+        ),
+        needs_namespaces(
+            "maps_are_found_by_the_ids_that_programs_know",
+            &[Step],
+            maps_by_id,
+        ),
+        needs_namespaces(
+            "process_ids_that_are_refused_are_named_as_not_pinned",
+            &[Step],
+            refused_ids,
+        ),
+        case(
+            "a_program_on_a_terminal_has_process_ids_of_the_machine",
+            &[Step, Program("script")],
+            ids_on_a_terminal,
+        ),
+    ];
+    common::run(trials.into_iter().chain(ids).collect())
+}
+
+/// A test for where the kernel gives namespaces to users.
+fn needs_namespaces(name: &'static str, needs: &[Need], body: fn()) -> Trial {
+    let made = Command::new("unshare")
+        .args(["-r", "--pid", "--fork", "--mount-proc", "true"])
+        .output();
+    match made {
+        Ok(made) if made.status.success() => case(name, needs, body),
+        Ok(made) => skipped(name, format!("no namespaces: {}", stderr(&made).trim())),
+        Err(error) => skipped(name, format!("no unshare: {error}")),
+    }
 }
 
 /// The program that asks for everything, in a folder with some files.
@@ -30,7 +74,7 @@ fn asks(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/asks.c");
     let program = folder.join("asks");
     let built = Command::new("gcc")
-        .args(["-O1", "-mrdrnd", "-mrdseed", "-o"])
+        .args(["-O1", "-pthread", "-mrdrnd", "-mrdseed", "-o"])
         .args([&program, &source])
         .status()
         .unwrap();
@@ -76,6 +120,12 @@ fn same_answers() {
     }
     let answers = first.0;
     for (start, expected) in [
+        ("ids", "ids 2 of 0, thread 2, group 0, session 0"),
+        ("thread", "thread 3"),
+        ("child", "child 4 of 2"),
+        ("waited", "waited for 4"),
+        ("/proc/self 2", "/proc/self 2"),
+        ("/proc/1/cmdline", "/proc/1/cmdline: counterfoil"),
         ("clock 0", "clock 0 1767225600.000"),
         ("clock 1 ", "clock 1 900.000"),
         ("cpus", "cpus 1 1 1 on 0"),
@@ -228,4 +278,132 @@ fn names() {
         let error = stderr(&refused);
         assert!(error.contains(value) && error.contains(names), "{error}");
     }
+}
+
+/// A shell, a child of it and one without a parent tell who they are.
+const FAMILY: &str = "echo $$ $PPID; sh -c 'echo $$ $PPID; (sh -c \"echo \\$\\$ >&2\") 2>&1'";
+
+/// What it says in a namespace where it is the first.
+const NUMBERED: &str = "2 0\n3 2\n4\n";
+
+/// Runs the shell script of [`FAMILY`] with these words before it.
+fn family(command: &mut Command, backend: &str) -> (String, u64, serde_json::Value) {
+    let ran = output(command.args(["count", "--json", "-b", backend, "--", "sh", "-c", FAMILY]));
+    assert!(ran.status.success(), "{}", stderr(&ran));
+    let report: serde_json::Value = serde_json::from_str(&stdout(&ran)).unwrap();
+    let state = report["pinned"]["process-ids"].clone();
+    (stderr(&ran), instructions(&report), state)
+}
+
+fn same_ids() {
+    for backend in ["dbi", "step"] {
+        let first = family(&mut counterfoil(&[]), backend);
+        assert_eq!(first.0, NUMBERED, "{backend}");
+        assert_eq!(first.2["state"], "pinned", "{backend}");
+        for _ in 0..3 {
+            assert_eq!(family(&mut counterfoil(&[]), backend), first, "{backend}");
+        }
+    }
+}
+
+fn same_ids_side_by_side() {
+    let folder = folder();
+    let workload = |name| {
+        format!(
+            "[[workload]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", \"echo $$; sleep 0.1; sh -c 'echo $$; cat /proc/self/mountinfo'\"]\nsnapshot = {{ stdout = true }}\n"
+        )
+    };
+    let manifest = ["a", "b", "c", "d"].map(workload).join("");
+    let manifest = format!("[suite]\nrepeat = 3\njobs = 4\n{manifest}");
+    write(folder.path(), "counterfoil.toml", &manifest);
+    for (command, says) in [("record", "4 baselines written"), ("check", "4 identical")] {
+        let ran = output(counterfoil(&[command]).current_dir(folder.path()));
+        assert!(
+            stdout(&ran).contains(says),
+            "{}{}",
+            stdout(&ran),
+            stderr(&ran)
+        );
+    }
+}
+
+/// As whoever runs the tests, if that is not root.
+fn same_ids_without_root() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let readable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.path(), readable).unwrap();
+    let program = folder.path().join("counterfoil");
+    fs::copy(env!("CARGO_BIN_EXE_counterfoil"), &program).unwrap();
+    let nobody = || {
+        let mut command = match nix::unistd::geteuid().is_root() {
+            true => Command::new("setpriv"),
+            false => return Command::new(&program),
+        };
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&program)
+            .env_remove("COUNTERFOIL_CACHE_DIR")
+            .env("HOME", "/nonexistent");
+        command
+    };
+    for backend in ["dbi", "step"] {
+        let first = family(nobody().stdin(std::process::Stdio::null()), backend);
+        assert_eq!(first.0, NUMBERED, "{backend}");
+        assert_eq!(first.2["state"], "pinned", "{backend}");
+        let again = family(nobody().stdin(std::process::Stdio::null()), backend);
+        assert_eq!(again, first, "{backend}");
+    }
+}
+
+/// The engine shows its programs other maps than the kernel would, for which it must know whose they are.
+fn maps_by_id() {
+    let script = "sleep 100 & cat /proc/$$/maps /proc/$!/maps /proc/self/maps; kill $!";
+    let ran = output(&mut counterfoil(&[
+        "count", "-b", "dbi", "--", "sh", "-c", script,
+    ]));
+    let maps = stdout(&ran);
+    let executable = |of: &str| {
+        let mut lines = maps.lines();
+        lines.any(|line| line.contains(" r-xp ") && line.ends_with(of))
+    };
+    assert!(!maps.contains("memfd:counterfoil"), "{maps}");
+    for program in ["/dash", "/cat", "/sleep"] {
+        let shown = maps.contains(program);
+        assert_eq!(executable(program), shown, "{program}: {maps}");
+    }
+    assert!(executable("/cat") && executable("/sleep"), "{maps}");
+}
+
+fn refused_ids() {
+    let limit = "echo 0 > /proc/sys/user/max_pid_namespaces";
+    let ours = env!("CARGO_BIN_EXE_counterfoil");
+    let script = format!("{limit}; exec {ours} count -b dbi -- sh -c 'echo $PPID'");
+    let ran = output(
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", &script])
+            .stdin(std::process::Stdio::null()),
+    );
+    assert!(ran.status.success(), "{}", stderr(&ran));
+    assert_ne!(stdout(&ran), "0\n");
+    for part in [
+        "process ids: the kernel refuses a PID namespace here",
+        "user.max_pid_namespaces",
+    ] {
+        assert!(stderr(&ran).contains(part), "{}", stderr(&ran));
+    }
+}
+
+fn ids_on_a_terminal() {
+    let ours = env!("CARGO_BIN_EXE_counterfoil");
+    let command = format!("{ours} count -b dbi -- sh -c 'echo parent $PPID'");
+    let ran = output(
+        Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .stdin(std::process::Stdio::null()),
+    );
+    let shown = stdout(&ran);
+    let parent = line(&shown, "parent").trim();
+    assert_ne!(parent, "parent 0", "{shown}");
+    assert!(shown.contains("process ids: job control"), "{shown}");
 }

@@ -186,6 +186,7 @@ fn an_attempt_without_a_network_fails_and_is_reported() {
         assert_eq!(attempts.len(), 1, "{report:#}");
         assert_eq!(attempts[0]["address"], "192.0.2.7:443");
         assert_eq!(attempts[0]["program"], program);
+        assert_eq!(attempts[0]["pid"], 2, "as the program knows itself");
         assert_eq!(report["pinned"]["network"]["state"], "pinned");
     }
     let output =

@@ -53,6 +53,7 @@ fn main() -> ExitCode {
             &all,
             a_signal_that_ends_a_run_ends_the_repeats,
         ),
+        case("dies_with_us", &[Program("setsid"), Step], dies_with_us),
         case(
             "leaves_interruption_to_the_program",
             &all,
@@ -303,6 +304,10 @@ fn leaves_interruption_to_the_program() {
 
 fn returns_when_a_background_child_is_left() {
     for backend in BACKENDS {
+        if TRACERS.contains(&backend) {
+            ends_a_background_child(backend);
+            continue;
+        }
         let folder = folder();
         let note = folder.path().join("pid");
         let script = format!(
@@ -323,6 +328,50 @@ fn returns_when_a_background_child_is_left() {
             "{backend} names what is not counted: {}",
             stderr(&run)
         );
+    }
+}
+
+/// It cannot go on without us.
+fn ends_a_background_child(backend: &str) {
+    let mark = mark(backend);
+    let variable = format!("MARK={mark}");
+    let script = "sleep 1000 >/dev/null 2>&1 & echo done";
+    let options = ["count", "--backend", backend, "--env", &variable];
+    let run = output(&mut counterfoil(
+        &[&options[..], &["--", "sh", "-c", script]].concat(),
+    ));
+    assert_no_process(&mark);
+    assert_eq!(
+        (run.status.code(), stdout(&run).as_str()),
+        (Some(0), "done\n"),
+        "{backend}"
+    );
+    assert!(
+        stderr(&run).contains("still r"),
+        "{backend}: {}",
+        stderr(&run)
+    );
+}
+
+/// However its processes detach themselves: with us goes the first process of their namespace, and with that all others.
+fn dies_with_us() {
+    for backend in TRACERS {
+        let mark = mark(backend);
+        let script = "setsid sh -c 'sleep 1000; :' & sleep 1000 & echo ready; wait";
+        let options = ["count", "--backend", backend, "--env"];
+        let variable = format!("MARK={mark}");
+        let mut child =
+            counterfoil(&[&options[..], &[&variable, "--", "sh", "-c", script]].concat())
+                .env("MARK", &mark)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+        let mut ready = [0; 6];
+        let pipe = child.stdout.as_mut().unwrap();
+        pipe.read_exact(&mut ready).unwrap();
+        kill(&child.id().to_string(), "-KILL");
+        child.wait().unwrap();
+        assert_no_process(&mark);
     }
 }
 

@@ -31,6 +31,7 @@ mod loader_cache;
 mod log;
 mod maps;
 mod memory;
+mod mounts;
 mod ranges;
 mod setup;
 mod shown;

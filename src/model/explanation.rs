@@ -185,7 +185,9 @@ impl Cause {
             Cause::Clock => {
                 "keep pinning on (a virtual clock, `time = \"virtual\"`), give the program a fixed time (an option of its own, SOURCE_DATE_EPOCH), or bound its loop by work"
             }
-            Cause::Pid => "do not derive names, seeds or branches from the process id",
+            Cause::Pid => {
+                "keep pinning on (a run without a terminal has process ids of its own), or do not derive names, seeds or branches from them"
+            }
             Cause::DirectoryOrder => {
                 "keep pinning on (directories are read in order), or sort what is read from the directory"
             }

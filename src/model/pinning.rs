@@ -39,6 +39,8 @@ pub enum Pin {
     Host,
     /// The order in which directories are read.
     DirectoryOrder,
+    /// Ids of processes and threads: those of a machine that runs nothing else.
+    ProcessIds,
     /// Clocks: they start at the same moment in every run, and advance with the instructions executed.
     Clock,
     /// The order in which the threads of a process run.
@@ -51,7 +53,7 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 19] = [
+    pub const ALL: [Pin; 20] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -67,6 +69,7 @@ impl Pin {
         Pin::CpuModel,
         Pin::Host,
         Pin::DirectoryOrder,
+        Pin::ProcessIds,
         Pin::Clock,
         Pin::ThreadOrder,
         Pin::Stdin,
@@ -92,6 +95,7 @@ impl fmt::Display for Pin {
             Pin::CpuModel => "CPU model (cpuid)",
             Pin::Host => "host (name, kernel, memory)",
             Pin::DirectoryOrder => "directory order",
+            Pin::ProcessIds => "process ids",
             Pin::Clock => "clocks",
             Pin::ThreadOrder => "order of threads",
             Pin::Stdin => "standard input",

@@ -64,6 +64,7 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::CpuModel => "CPU model",
         Pin::Host => "host",
         Pin::DirectoryOrder => "directory order",
+        Pin::ProcessIds => "process ids",
         Pin::Clock => "clocks",
         Pin::ThreadOrder => "order of threads",
         Pin::Stdin => "stdin",

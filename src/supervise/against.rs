@@ -105,8 +105,7 @@ fn forget_killed(repository: &Path) {
         .lines()
         .filter_map(|line| line.strip_prefix("worktree "))
     {
-        let name = Path::new(folder).file_name().and_then(|name| name.to_str());
-        if name.is_some_and(is_left_behind) {
+        if is_left_behind(Path::new(folder)) {
             // One that stays does no harm: the next checkout has another name.
             let _ = git(
                 repository,

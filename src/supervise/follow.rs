@@ -1,6 +1,6 @@
 //! A run with its course recorded, under a condition that is changed on purpose.
 //!
-//! What a pin holds is changed by giving that pin up. Process ids are no pin's: they are others in every run.
+//! What a pin holds is changed by giving that pin up.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -85,7 +85,8 @@ pub fn follow(job: &Job, chosen: &Chosen) -> Result<Followed, JobError> {
     }
     let neighbour = (job.disturbance == Some(Disturbance::Load)).then(|| Neighbour::on(job.cpu));
     let outcome = |(run, _): &(Run, Courses)| run.outcome;
-    let once = job::surrounded(&job, &launch, &mut input, outcome, |launch| {
+    let backend = chosen.info.name;
+    let once = job::surrounded(&job, backend, &launch, &mut input, outcome, |launch| {
         Ok(chosen.backend.follow(launch)?)
     });
     drop(neighbour);
@@ -121,7 +122,6 @@ fn shown(job: &Job) -> Shown {
 fn note(job: &Job) -> Option<&'static str> {
     match job.disturbance {
         _ if !job.pin => Some("pinning is off: every condition may differ from run to run"),
-        Some(Disturbance::Pid) => Some("process ids are not pinned: they differ in every run"),
         Some(Disturbance::CpuCount) => Some("all that tells of the machine is the real one's"),
         _ => None,
     }

@@ -17,8 +17,8 @@ use super::fingerprint::{self, FingerprintError};
 use super::follow;
 use super::input::{Input, Source};
 use super::machine::{self, MachineError};
-use super::network::{self, NetworkError};
 use super::output::{Output, Sinks, Written};
+use super::sandbox::{self, NetworkError};
 use super::scratch::{Scratch, ScratchError};
 use super::service::{ServiceError, Services};
 use super::shims::record::Recording;
@@ -26,8 +26,8 @@ use super::shims::{Ready, ShimError};
 use crate::backend::{BackendError, Detail, finish};
 use crate::model::explanation::Disturbance;
 use crate::model::{
-    BackendKind, Fingerprint, Machine, Measurement, Metric, Network, Outcome, Pin, Pinning,
-    Repeats, Run, Shim, Shown, Split,
+    BackendKind, Fingerprint, Machine, Measurement, Metric, Network, Outcome, Pin, PinState,
+    Pinning, Repeats, Run, Shim, Shown, Split,
 };
 use crate::suite::{Recorder, Service};
 use crate::sys::handle::Handle;
@@ -231,7 +231,8 @@ pub fn record(job: &Job, chosen: &Chosen, recorders: &[Recorder]) -> Result<Reco
     let (_, launch) = prepare(job, &cwd, chosen, machine, Some(&recording.bin()))?;
     let mut input = Source::prepare(&job.input, 1).map_err(stream(input_name(&job.input)))?;
     let outcome = |finished: &tree::Finished| finish::outcome(finished.end);
-    let once = surrounded(job, &launch, &mut input, outcome, |launch| {
+    let backend = chosen.info.name;
+    let once = surrounded(job, backend, &launch, &mut input, outcome, |launch| {
         Ok(tree::run(launch, &mut Nobody).map_err(BackendError::from)?)
     })?;
     cancel::check()?;
@@ -395,6 +396,8 @@ fn head(file: &Path) -> Vec<u8> {
 /// One run, and what is left of it.
 pub(super) struct Once<T> {
     pub(super) run: T,
+    /// Whether it had process ids of its own.
+    ids: PinState,
     written: Option<Written>,
     logs: Vec<(String, PathBuf)>,
 }
@@ -409,14 +412,19 @@ fn run_once(
     let scratch = needed.then(Scratch::new).transpose()?;
     let folder = scratch.as_ref().map_or(Path::new(""), Scratch::path);
     let outcome = |run: &Run| run.outcome;
-    surrounded(job, launch, input, outcome, |launch| {
+    let backend = chosen.info.name;
+    let mut once = surrounded(job, backend, launch, input, outcome, |launch| {
         Ok(chosen.backend.run(launch, job.detail, folder)?)
-    })
+    })?;
+    let pins = &mut once.run.pinning.0;
+    pins.insert(Pin::ProcessIds, once.ids.clone());
+    Ok(once)
 }
 
-/// Runs the program with the job's streams, in its network and beside its services.
+/// Runs the program with the job's streams, with what it has of its own and beside its services.
 pub(super) fn surrounded<T>(
     job: &Job,
+    backend: BackendKind,
     launch: &Launch,
     input: &mut Source,
     outcome: impl FnOnce(&T) -> Outcome,
@@ -424,17 +432,20 @@ pub(super) fn surrounded<T>(
 ) -> Result<Once<T>, JobError> {
     let sinks =
         Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
-    let network = network::open(job.network)?;
-    let handle = Handle::default();
-    let services = Services::start(&job.services, network.as_ref(), &handle)?;
     let launch = Launch {
-        network,
-        handle,
-        beside: services.handles(),
         stdin: input.next().map_err(stream(input_name(&job.input)))?,
         stdout: sinks.stdout.clone(),
         stderr: sinks.stderr.clone(),
         ..launch.clone()
+    };
+    let own = sandbox::open(job, backend, &launch)?;
+    let handle = Handle::default();
+    let services = Services::start(&job.services, own.sandbox.as_ref(), &handle)?;
+    let launch = Launch {
+        sandbox: own.sandbox,
+        handle,
+        beside: services.handles(),
+        ..launch
     };
     let program = cancel::Program::begins();
     let run = run(&launch);
@@ -454,7 +465,12 @@ pub(super) fn surrounded<T>(
     let written = sinks
         .collect()
         .map_err(stream("read the program's output".to_owned()))?;
-    Ok(Once { run, written, logs })
+    Ok(Once {
+        run,
+        ids: own.ids,
+        written,
+        logs,
+    })
 }
 
 fn summarise(

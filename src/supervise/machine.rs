@@ -10,6 +10,11 @@ use crate::sys::machine::cpu_flags;
 /// Why a pin of the machine does not hold.
 const HOST_ASKED: &str = "the real machine was asked for";
 
+/// Why a pin does not hold that another backend could hold.
+pub(super) fn as_it_is(backend: BackendKind) -> String {
+    format!("`{backend}` executes the program on this machine as it is")
+}
+
 /// The machine that was asked for cannot be shown here.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
@@ -95,7 +100,7 @@ fn missing(model: CpuModel) -> Vec<&'static str> {
 
 /// Records what is shown in the place of the real machine, and why the rest is not.
 pub(super) fn note(job: &Job, machine: Machine, backend: BackendKind, pinning: &mut Pinning) {
-    let only_dbi = || format!("`{backend}` executes the program on this machine as it is");
+    let only_dbi = || as_it_is(backend);
     match (machine.cpu, backend) {
         (Some(_), _) => pinning.pinned(Pin::CpuModel),
         (None, BackendKind::Dbi) if job.shown.cpu == Some(Cpu::Host) => {

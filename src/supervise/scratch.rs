@@ -1,17 +1,26 @@
 //! Folders for the files of one run, gone when it ends; those of killed runs are swept by the next.
+//!
+//! Whoever has one keeps it locked. A process id in its name would not do: in another PID namespace it is another's.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
-/// Names are `counterfoil-PID-RANDOM`, so that a folder tells whether its owner still lives.
+/// Names are `counterfoil-PID-RANDOM`; the process is for people.
 const PREFIX: &str = "counterfoil-";
 
 /// A folder of our own under the system's temporary folder.
 #[derive(Debug)]
-pub struct Scratch(TempDir);
+pub struct Scratch {
+    // In this order: unlocked, the folder would be anybody's to sweep.
+    folder: TempDir,
+    /// None on a file system without locks, where nobody sweeps.
+    _lock: Option<Flock<File>>,
+}
 
 /// The temporary folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,43 +59,79 @@ impl Scratch {
     fn make(random: impl Fn(usize) -> usize) -> Result<Scratch, ScratchError> {
         let base = std::env::temp_dir();
         let start = format!("{PREFIX}{}-", std::process::id());
-        tempfile::Builder::new()
-            .prefix(&start)
-            .rand_bytes(random(start.len()))
-            .tempdir_in(&base)
-            .map(Scratch)
-            .map_err(|source| ScratchError { base, source })
+        loop {
+            let made = tempfile::Builder::new()
+                .prefix(&start)
+                .rand_bytes(random(start.len()))
+                .tempdir_in(&base);
+            let folder = made.map_err(|source| ScratchError {
+                base: base.clone(),
+                source,
+            })?;
+            let _lock = match try_lock(folder.path()) {
+                Locked::Ours(lock) => Some(lock),
+                Locked::Never => None,
+                // Swept before it was locked.
+                Locked::Others | Locked::Gone => continue,
+            };
+            return Ok(Scratch { folder, _lock });
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 }
 
-/// Removes the folders of runs that were killed: those of our user whose process is gone.
+/// What comes of an attempt to lock a folder.
+enum Locked {
+    Ours(Flock<File>),
+    Others,
+    Gone,
+    /// The file system has no locks, or the folder is another user's.
+    Never,
+}
+
+fn try_lock(folder: &Path) -> Locked {
+    let open = match File::open(folder) {
+        Ok(open) => open,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Locked::Gone,
+        Err(_) => return Locked::Never,
+    };
+    match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+        Ok(_) if !folder.exists() => Locked::Gone,
+        Ok(lock) => Locked::Ours(lock),
+        Err((_, Errno::EWOULDBLOCK)) => Locked::Others,
+        Err(_) => Locked::Never,
+    }
+}
+
+/// Removes the folders of runs that were killed: those of our user that nobody has locked.
 pub fn sweep() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
         return;
     };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_str().is_some_and(is_left_behind) {
+        let path = entry.path();
+        if has_our_name(&path)
+            && let Locked::Ours(_lock) = try_lock(&path)
+        {
             // Another user's folder refuses, and stays.
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = fs::remove_dir_all(path);
         }
     }
 }
 
-/// Whether a folder of this name is one of ours whose owner is gone.
-pub(super) fn is_left_behind(name: &str) -> bool {
-    owner_of(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+/// Whether a folder is one of ours that nobody has any more, and may be gone itself.
+pub(super) fn is_left_behind(folder: &Path) -> bool {
+    has_our_name(folder) && matches!(try_lock(folder), Locked::Ours(_) | Locked::Gone)
 }
 
-/// The process that made a folder of this name; none when the name is not one of ours.
-fn owner_of(name: &str) -> Option<u32> {
-    let (pid, random) = name.strip_prefix(PREFIX)?.split_once('-')?;
-    (!random.is_empty()).then(|| pid.parse().ok()).flatten()
+fn has_our_name(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let parts = name.and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
+    parts.is_some_and(|(pid, random)| !random.is_empty() && pid.parse::<u32>().is_ok())
 }
 
 #[cfg(test)]
@@ -95,25 +140,27 @@ mod tests {
 
     #[test]
     fn knows_its_own_names_only() {
-        assert_eq!(owner_of("counterfoil-123-abc"), Some(123));
+        assert!(has_our_name(Path::new("/tmp/counterfoil-123-abc")));
         for other in [
             "counterfoil-123",
             "counterfoil-x-y",
             "counterfoil-123-",
             "other-123-a",
         ] {
-            assert_eq!(owner_of(other), None, "{other}");
+            assert!(!has_our_name(Path::new(other)), "{other}");
         }
     }
 
     #[test]
     fn sweeps_what_a_dead_process_left_and_nothing_else() {
         let live = Scratch::new().unwrap();
-        // Process ids end at 2^22 (proc_sys_kernel(5), pid_max), so this one never lives.
-        let dead = std::env::temp_dir().join(format!("{PREFIX}99999999-{}", std::process::id()));
+        // Of a run in a PID namespace whose id is a living process's here.
+        let dead = std::env::temp_dir().join(format!("{PREFIX}1-{}", std::process::id()));
         fs::create_dir_all(dead.join("nested")).unwrap();
+        assert!(is_left_behind(&dead) && !is_left_behind(live.path()));
         sweep();
         assert!(live.path().exists());
         assert!(!dead.exists());
+        assert!(is_left_behind(&dead));
     }
 }

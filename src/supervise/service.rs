@@ -19,9 +19,10 @@ use super::environment::Environment;
 use super::log::{Excerpt, Log};
 use super::ports;
 use super::scratch::{Scratch, ScratchError};
+use crate::model::Network;
 use crate::suite::Service;
 use crate::sys::handle::Handle;
-use crate::sys::network::Network;
+use crate::sys::sandbox::Sandbox;
 use crate::sys::spawn::Launch;
 use crate::sys::tree::{self, End, TreeError};
 
@@ -145,11 +146,11 @@ impl Services {
     /// Starts them in their order, each when the one before is ready. One that ends by itself takes `workload` along.
     pub(super) fn start(
         services: &[Service],
-        network: Option<&Arc<Network>>,
+        sandbox: Option<&Arc<Sandbox>>,
         workload: &Handle,
     ) -> Result<Services, ServiceError> {
         let some = !services.is_empty();
-        let on_the_host = some && network.is_none();
+        let on_the_host = some && sandbox.is_none_or(|own| own.own().network == Network::Host);
         let folder = some.then(Scratch::new).transpose()?;
         let path = folder
             .as_ref()
@@ -161,7 +162,7 @@ impl Services {
             _folder: folder,
         };
         for service in services {
-            let starting = Starting::new(service, network, &path)?;
+            let starting = Starting::new(service, sandbox, &path)?;
             all.running.push(starting.start(workload));
             if let Some(running) = all.running.last_mut() {
                 running.wait_until_ready(service)?;
@@ -212,15 +213,15 @@ struct Starting<'a> {
 impl<'a> Starting<'a> {
     fn new(
         service: &'a Service,
-        network: Option<&Arc<Network>>,
+        sandbox: Option<&Arc<Sandbox>>,
         folder: &Path,
     ) -> Result<Starting<'a>, ServiceError> {
-        let observer = network.map_or_else(std::process::id, |network| {
-            network.keeper().as_raw().unsigned_abs()
+        let observer = sandbox.map_or_else(std::process::id, |sandbox| {
+            sandbox.keeper().as_raw().unsigned_abs()
         });
         check_port(service, observer)?;
         let log = Log::new(folder.join(format!("{}.log", service.name)));
-        let launch = launch(service, network, &log)?;
+        let launch = launch(service, sandbox, &log)?;
         Ok(Starting {
             service,
             launch,
@@ -277,7 +278,7 @@ fn check_port(service: &Service, observer: u32) -> Result<(), ServiceError> {
 
 fn launch(
     service: &Service,
-    network: Option<&Arc<Network>>,
+    sandbox: Option<&Arc<Sandbox>>,
     log: &Log,
 ) -> Result<Launch, ServiceError> {
     let own = service
@@ -312,7 +313,9 @@ fn launch(
         stderr: output,
         fixed_addresses: true,
         own_session: true,
-        network: network.cloned(),
+        sandbox: sandbox.cloned(),
+        // What it makes of processes would give those of the workload other ids.
+        host_ids: true,
         ..Launch::default()
     })
 }

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use super::image;
 use super::ptrace::Stopped;
-use crate::model::Attempt;
+use crate::model::{Attempt, Network};
 
 /// The longest address that matters here (linux/in6.h, struct sockaddr_in6), in bytes.
 const ADDRESS_BYTES: usize = 28;
@@ -15,15 +15,21 @@ const ADDRESS_BYTES: usize = 28;
 /// What a tree tried to reach so far.
 #[derive(Debug)]
 pub(super) struct Attempts {
+    /// Whether the tree has its own machine's addresses.
     loopback: bool,
     seen: Vec<Attempt>,
 }
 
 impl Attempts {
-    /// `loopback`: whether the tree has its own machine's addresses.
-    pub(super) fn new(loopback: bool) -> Attempts {
+    /// For a tree that has this network; none for the machine's, which leads everywhere.
+    pub(super) fn beyond(network: Network) -> Option<Attempts> {
+        let loopback = match network {
+            Network::Host => return None,
+            Network::None => false,
+            Network::Loopback => true,
+        };
         let seen = Vec::new();
-        Attempts { loopback, seen }
+        Some(Attempts { loopback, seen })
     }
 
     /// Looks at the call that a thread of `process` is about to make.
@@ -38,7 +44,7 @@ impl Attempts {
         let program = image::executable(process).unwrap_or_default();
         self.note(Attempt {
             program: program.display().to_string(),
-            pid: process.as_raw(),
+            pid: image::own_id(process).unwrap_or(process).as_raw(),
             address: address.to_string(),
             times: 1,
         });
@@ -139,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_tried_again_by_the_same_process_is_one_attempt() {
-        let mut attempts = Attempts::new(false);
+        let mut attempts = Attempts::beyond(Network::None).unwrap();
         let attempt = |pid, address: &str| Attempt {
             program: "/bin/x".to_owned(),
             pid,

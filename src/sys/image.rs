@@ -119,6 +119,21 @@ pub fn executable(pid: Pid) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe"))
 }
 
+/// The id of a thread as it knows it itself, which in a PID namespace of its own is another than ours.
+pub fn own_id(thread: Pid) -> io::Result<Pid> {
+    let status = read_proc_text(&format!("/proc/{thread}/status"))?;
+    innermost(&status)
+        .map(Pid::from_raw)
+        .ok_or_else(|| io::Error::other("no NSpid line"))
+}
+
+/// The last id of /proc/PID/status, field NSpid (proc_pid_status(5)).
+fn innermost(status: &str) -> Option<i32> {
+    let mut lines = status.lines();
+    let ids = lines.find_map(|line| line.strip_prefix("NSpid:"))?;
+    ids.split_whitespace().next_back()?.parse().ok()
+}
+
 /// getauxval(3): address of the path that was given to execve.
 const AT_EXECFN: u64 = 31;
 

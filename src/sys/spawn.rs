@@ -5,7 +5,7 @@
 //! caller's work. The caller must reap the child (`sys::tree` does).
 
 use std::ffi::{CString, OsString};
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::personality::{self, Persona};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::handle::Handle;
-use super::network::Network;
+use super::sandbox::Sandbox;
 use super::seccomp::{EngineCalls, Filter, Writes};
 use super::signals;
-use crate::model::Machine;
+use crate::model::{Machine, Network};
 
 /// One of the three standard streams of the program.
 #[derive(Clone, Debug, Default)]
@@ -79,9 +80,11 @@ pub struct Launch {
     pub machine: Machine,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
-    /// The network that the tree has; the machine's when absent. Attempts to reach more are reported, where the tree can
-    /// be traced (x86-64).
-    pub network: Option<Arc<Network>>,
+    /// What the tree has of its own; all is the machine's when absent. Attempts to reach more than its network are
+    /// reported, where the tree can be traced (x86-64).
+    pub sandbox: Option<Arc<Sandbox>>,
+    /// Process ids are the machine's all the same: for what runs beside a program whose ids shall not depend on it.
+    pub host_ids: bool,
     /// Trees that it talks to: it receives nothing before they are at rest, where it can be traced (x86-64).
     pub beside: Vec<Handle>,
     /// By what others can reach the tree.
@@ -94,11 +97,33 @@ impl Launch {
         self.random_seed.is_some() && cfg!(target_arch = "x86_64")
     }
 
-    /// The process through whose `/proc/PID/fd` a program of the tree can open our files.
+    /// Whether the tree has process ids of its own. It ends with us, then.
+    pub fn own_ids(&self) -> bool {
+        let sandbox = self.sandbox.as_ref();
+        !self.host_ids && sandbox.is_some_and(|sandbox| sandbox.own().ids)
+    }
+
+    /// The network that the tree has.
+    pub(super) fn network(&self) -> Network {
+        let sandbox = self.sandbox.as_ref();
+        sandbox.map_or(Network::Host, |sandbox| sandbox.own().network)
+    }
+
+    /// The process through whose `/proc/PID/fd` a program of the tree can open our files, as that program knows it.
     pub fn lender(&self) -> Pid {
-        self.network
-            .as_ref()
-            .map_or_else(Pid::this, |network| network.keeper())
+        let inside = |sandbox: &Arc<Sandbox>| sandbox.keeper_inside(self.own_ids());
+        self.sandbox.as_ref().map_or_else(Pid::this, inside)
+    }
+
+    /// Whether one of the program's three streams is a terminal.
+    pub fn on_terminal(&self) -> bool {
+        let is = |stream: &Stream, ours: bool| match stream {
+            Stream::Inherit => ours,
+            Stream::File(file) => file.is_terminal(),
+        };
+        is(&self.stdin, io::stdin().is_terminal())
+            || is(&self.stdout, io::stdout().is_terminal())
+            || is(&self.stderr, io::stderr().is_terminal())
     }
 }
 
@@ -126,8 +151,8 @@ pub enum SpawnError {
 /// The steps of the child between fork and exec that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildStep {
-    /// setns(2).
-    EnterNetwork,
+    /// setns(2), and the process that is born inside.
+    EnterSandbox,
     /// chdir(2).
     EnterFolder,
     /// execve(2).
@@ -137,7 +162,7 @@ pub enum ChildStep {
 impl std::fmt::Display for ChildStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            ChildStep::EnterNetwork => "enter the network made for",
+            ChildStep::EnterSandbox => "enter the namespaces made for",
             ChildStep::EnterFolder => "enter folder",
             ChildStep::Execute => "execute",
         })
@@ -190,13 +215,12 @@ impl Released {
         };
         let errno = errno.try_into().map_or(0, i32::from_ne_bytes);
         let step = match *step {
-            STEP_NETWORK => ChildStep::EnterNetwork,
             STEP_CHDIR => ChildStep::EnterFolder,
             _ => ChildStep::Execute,
         };
         let path = match step {
             ChildStep::EnterFolder => self.cwd.unwrap_or_default(),
-            ChildStep::EnterNetwork | ChildStep::Execute => self.program,
+            ChildStep::EnterSandbox | ChildStep::Execute => self.program,
         };
         Err(SpawnError::Child {
             step,
@@ -212,7 +236,6 @@ const GO_TRACED: u8 = 2;
 
 const STEP_CHDIR: u8 = 1;
 const STEP_EXEC: u8 = 2;
-const STEP_NETWORK: u8 = 3;
 
 /// Everything the child needs, allocated before fork.
 struct Prepared {
@@ -267,7 +290,7 @@ fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
             launch.answers_random(),
             launch.no_rseq,
             launch.engine,
-            launch.network.is_some(),
+            launch.network() != Network::Host,
             !launch.beside.is_empty(),
         ),
         _strings: all,
@@ -279,21 +302,20 @@ pub fn spawn(launch: &Launch) -> Result<Held, SpawnError> {
     let prepared = prepare(launch)?;
     let (wait, go) = io::pipe().map_err(SpawnError::Fork)?;
     let (mut report, tell) = io::pipe().map_err(SpawnError::Fork)?;
-    let ours = std::process::id();
+    let ours = Pid::this();
     // SAFETY: the child calls only async-signal-safe functions before it execs or exits (see `become_program`),
     // and touches no memory that another thread may hold locked: all it needs was allocated above.
     match unsafe { fork() }.map_err(|errno| SpawnError::Fork(errno.into()))? {
-        ForkResult::Child => become_program(launch, &prepared, ours, &wait, &go, &tell),
+        ForkResult::Child => {
+            let parent = move_in(launch, ours, &tell);
+            become_program(launch, &prepared, parent, &wait, &go, &tell)
+        }
         ForkResult::Parent { child } => {
             drop((wait, tell));
-            let mut persona = [0u8; 4];
-            report.read_exact(&mut persona).map_err(SpawnError::Fork)?;
+            let (pid, fixed_addresses) = who_goes_on(launch, child, &mut report)?;
             Ok(Held {
-                pid: child,
-                fixed_addresses: match i32::from_ne_bytes(persona) {
-                    0 => Ok(()),
-                    errno => Err(io::Error::from_raw_os_error(errno)),
-                },
+                pid,
+                fixed_addresses,
                 go,
                 report,
                 program: launch.program.clone(),
@@ -303,38 +325,121 @@ pub fn spawn(launch: &Launch) -> Result<Held, SpawnError> {
     }
 }
 
-/// The child's half: never returns, never allocates.
-fn become_program(
+/// What the child tells before it waits: who goes on, or the errno below zero; and the errno of fixing addresses.
+#[derive(Clone, Copy)]
+struct Word {
+    goes_on: i32,
+    fixed: i32,
+}
+
+impl Word {
+    const BYTES: usize = 8;
+
+    /// In the child; the next word of whoever goes on comes after this one.
+    fn tell(self, to: &PipeWriter) {
+        let both = [self.goes_on, self.fixed];
+        // SAFETY: writes the bytes of a live local to an open pipe.
+        unsafe { libc::write(to.as_raw_fd(), both.as_ptr().cast(), Word::BYTES) };
+    }
+
+    fn read(report: &mut PipeReader) -> io::Result<Word> {
+        let (mut goes_on, mut fixed) = ([0; 4], [0; 4]);
+        report.read_exact(&mut goes_on)?;
+        report.read_exact(&mut fixed)?;
+        Ok(Word {
+            goes_on: i32::from_ne_bytes(goes_on),
+            fixed: i32::from_ne_bytes(fixed),
+        })
+    }
+}
+
+/// The process that the program will be, `child` or one that it has made in its place; and whether addresses are fixed.
+fn who_goes_on(
     launch: &Launch,
-    prepared: &Prepared,
-    parent: u32,
-    wait: &PipeReader,
-    go: &PipeWriter,
-    tell: &PipeWriter,
-) -> ! {
+    child: Pid,
+    report: &mut PipeReader,
+) -> Result<(Pid, io::Result<()>), SpawnError> {
+    let word = Word::read(report).map_err(SpawnError::Fork);
+    if !matches!(word, Ok(Word { goes_on, .. }) if goes_on == child.as_raw()) {
+        let ended = waitpid(child, Some(WaitPidFlag::__WALL));
+        ended.map_err(|errno| SpawnError::Fork(errno.into()))?;
+    }
+    let Word { goes_on, fixed } = word?;
+    if goes_on < 0 {
+        return Err(SpawnError::Child {
+            step: ChildStep::EnterSandbox,
+            path: launch.program.clone(),
+            errno: io::Error::from_raw_os_error(-goes_on),
+        });
+    }
+    let fixed = match fixed {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    };
+    Ok((Pid::from_raw(goes_on), fixed))
+}
+
+/// The child fixes its addresses and enters the sandbox; its own process id changes only with another process, which takes
+/// its place in the family. Tells of it, and returns in that process; the parent as seen from there.
+fn move_in(launch: &Launch, parent: Pid, tell: &PipeWriter) -> Pid {
+    /// pid_namespaces(7): the id of a parent outside of the namespace.
+    const OUTSIDE: Pid = Pid::from_raw(0);
     let fixed = if launch.fixed_addresses {
         fix_addresses()
     } else {
         0
     };
+    let say = |goes_on: i32| Word { goes_on, fixed }.tell(tell);
+    let sandbox = launch.sandbox.as_ref();
+    if sandbox.is_some_and(|sandbox| !sandbox.enter(launch.own_ids())) {
+        say(-nix::errno::Errno::last_raw());
+        // SAFETY: ends this process without running any of the parent's exit handlers.
+        unsafe { libc::_exit(127) }
+    }
+    if !launch.own_ids() {
+        say(Pid::this().as_raw());
+        return parent;
+    }
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: a fork; the new process goes on as this one would have, and this one ends without running any of the
+    // parent's exit handlers.
+    unsafe {
+        match libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, 0, 0, 0) {
+            0 => OUTSIDE,
+            -1 => {
+                say(-nix::errno::Errno::last_raw());
+                libc::_exit(127)
+            }
+            // The number is that of our own namespace.
+            program => {
+                say(program as i32);
+                libc::_exit(0)
+            }
+        }
+    }
+}
+
+/// The child's half: never returns, never allocates.
+fn become_program(
+    launch: &Launch,
+    prepared: &Prepared,
+    parent: Pid,
+    wait: &PipeReader,
+    go: &PipeWriter,
+    tell: &PipeWriter,
+) -> ! {
     // SAFETY: plain system calls on descriptors this process owns; none allocates or locks. The pointers in
     // `prepared` are NUL-terminated tables of NUL-terminated strings that live in `prepared` itself.
     unsafe {
         libc::close(go.as_raw_fd());
-        libc::write(tell.as_raw_fd(), fixed.to_ne_bytes().as_ptr().cast(), 4);
         let mut byte = 0u8;
         if libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
             libc::_exit(127);
         }
-        if let Some(network) = &launch.network
-            && !network.enter()
-        {
-            fail(tell, STEP_NETWORK);
-        }
         if launch.own_session {
             libc::setsid();
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if libc::getppid() as u32 != parent {
+            if libc::getppid() != parent.as_raw() {
                 libc::_exit(127);
             }
         }

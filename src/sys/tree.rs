@@ -168,8 +168,8 @@ pub enum End {
 pub struct Finished {
     /// How the root ended.
     pub end: End,
-    /// Programs that still ran a second after the root had ended: killed in a session of their own or under the counting
-    /// engine, let go otherwise.
+    /// Programs that still ran a second after the root had ended: killed in a session of their own, with process ids of
+    /// their own or under the counting engine, let go otherwise.
     pub left_running: Vec<PathBuf>,
     /// Whether the tree was traced; otherwise why not, and the watcher saw nothing but `held`.
     pub traced: io::Result<()>,
@@ -209,9 +209,10 @@ fn follow(doing: &'static str) -> impl FnOnce(io::Error) -> TreeError {
     move |source| TreeError::Follow { doing, source }
 }
 
-/// Whether nothing of the tree may go on without us. Translated code cannot: nobody would answer its exits.
+/// Whether nothing of the tree may go on without us. Translated code cannot: nobody would answer its exits. Nor can who has
+/// process ids that end with us.
 fn ends_with_us(launch: &Launch) -> bool {
-    launch.own_session || launch.engine.is_some()
+    launch.own_session || launch.engine.is_some() || launch.own_ids()
 }
 
 /// Starts `launch`, tells `watcher` what happens in its tree, and returns when the root has ended and its
@@ -238,7 +239,10 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
         .as_ref()
         .map(|_| ())
         .map_err(copy_error);
-    let released = held.release(traced.is_ok())?;
+    let released = held.release(traced.is_ok()).inspect_err(|_| {
+        // It was killed. Nobody but us could wait for it, and its namespaces do.
+        let _ = wait_for(root);
+    })?;
     let watchdog = launch.timeout.map(|limit| Watchdog::start(root, limit));
     let mut tree = Tree::new(root, launch, watcher);
     let followed = match &traced {
@@ -425,10 +429,7 @@ impl<'a> Tree<'a> {
             fixed_random: Ok(()),
             hidden_vdso: Ok(()),
             random: launch.random_seed.map(Random::new),
-            attempts: launch
-                .network
-                .as_ref()
-                .map(|network| Attempts::new(network.has_loopback())),
+            attempts: Attempts::beyond(launch.network()),
             rest: Rest::new(&launch.beside),
             take_turns: launch.machine.turns,
             turns: Turns::new(),

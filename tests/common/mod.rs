@@ -47,7 +47,7 @@ pub fn which(name: &str) -> Option<PathBuf> {
 }
 
 /// The distribution's Python where there is one: `python3` in PATH may be a script that starts dozens of shells first
-/// (pyenv's), whose counts vary with the digits of their process ids.
+/// (pyenv's), whose counts vary with the digits of their process ids where these are the machine's.
 pub fn python() -> &'static str {
     let own = "/usr/bin/python3";
     if Path::new(own).is_file() {

@@ -3,6 +3,7 @@
 #include <cpuid.h>
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <sys/timerfd.h>
 #include <sys/times.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <sys/auxv.h>
 #include <time.h>
 #include <unistd.h>
@@ -113,7 +115,7 @@ static void host(void) {
     sysinfo(&s);
     printf("sysinfo %lu %lu up %ld, %d processes\n", s.totalram, s.freeram, s.uptime, s.procs);
     static const char *files[] = {"/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime",
-                                  "/sys/devices/system/cpu/online"};
+                                  "/sys/devices/system/cpu/online", "/proc/self/mountinfo"};
     for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
         char line[256] = "";
         FILE *file = fopen(files[i], "r");
@@ -124,7 +126,33 @@ static void host(void) {
     for (struct dirent *entry; (entry = readdir(folder));) printf("entry %s\n", entry->d_name);
 }
 
+static void *thread_id(void *unused) {
+    printf("thread %d\n", gettid());
+    return unused;
+}
+
+static void ids(void) {
+    printf("ids %d of %d, thread %d, group %d, session %d\n", getpid(), getppid(), gettid(), getpgrp(), getsid(0));
+    pthread_t thread;
+    pthread_create(&thread, 0, thread_id, 0);
+    pthread_join(thread, 0);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        printf("child %d of %d\n", getpid(), getppid());
+        fflush(stdout);
+        _exit(0);
+    }
+    printf("waited for %d\n", waitpid(child, 0, 0) == child ? child : -1);
+    char link[32] = "";
+    if (readlink("/proc/self", link, sizeof link - 1) < 0) perror("/proc/self");
+    printf("/proc/self %s\n", link);
+    FILE *file = fopen("/proc/1/cmdline", "r");
+    if (file && fgets(link, sizeof link, file)) printf("/proc/1/cmdline: %s\n", link);
+}
+
 int main(void) {
+    ids();
     cpu();
     clocks();
     waits();

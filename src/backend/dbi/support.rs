@@ -75,7 +75,7 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
         return Some(name.to_owned());
     }
     let last = name.rsplit('/').next().unwrap_or(name);
-    if last != "maps" && !shown::may_be_shown(last) {
+    if last != "maps" && last != "mountinfo" && !shown::may_be_shown(last) {
         return None;
     }
     let folder = match folder {
@@ -90,21 +90,26 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
     inside.then(|| format!("{folder}/{}", name.strip_prefix("./").unwrap_or(name)))
 }
 
-/// The process whose maps a path shows, as seen by a thread; none for other paths.
-pub fn shows_maps(path: &str, process: Pid, thread: Pid) -> Option<Pid> {
-    let rest = path.strip_prefix("/proc/")?;
-    let owner = rest.strip_suffix("/maps")?;
-    match owner {
-        "self" | "thread-self" => Some(process),
+/// Of whom a file of /proc tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Of whoever opens it.
+    Openers,
+    /// Of the thread that programs know by this id.
+    Of(Pid),
+}
+
+/// Of whom the file at this path tells, and what it is called; none for others than those of threads.
+pub fn of_thread(path: &str) -> Option<(Whose, &str)> {
+    let (owner, name) = path.strip_prefix("/proc/")?.rsplit_once('/')?;
+    let whose = match owner {
+        "self" | "thread-self" => Whose::Openers,
         _ => {
             let number = owner.split('/').next()?.parse().ok()?;
-            Some(if number == thread.as_raw() {
-                process
-            } else {
-                Pid::from_raw(number)
-            })
+            Whose::Of(Pid::from_raw(number))
         }
-    }
+    };
+    Some((whose, name))
 }
 
 /// A file of ours that another process can open while it is there.

@@ -8,8 +8,9 @@ use nix::libc::{self, user_regs_struct};
 use super::super::code::{self, Change};
 use super::super::libraries;
 use super::super::maps;
+use super::super::mounts;
 use super::super::space::How;
-use super::super::support::{self, Unsupported};
+use super::super::support::{self, Unsupported, Whose};
 use super::{Engine, Expected, files, unknown};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::slot;
@@ -154,7 +155,7 @@ impl Engine {
             file,
             path: path_of_file,
             or_own,
-        }) = self.in_its_place(process, stopped.tid(), &name)?
+        }) = self.in_its_place(process, &name)?
         else {
             return Ok(Call::Make);
         };
@@ -203,20 +204,32 @@ impl Engine {
         Ok(stopped.set_registers(registers)?)
     }
 
+    /// The process of the thread that programs know by an id, which may be another than ours.
+    fn process_known_as(&self, id: Pid) -> Option<Pid> {
+        let mut threads = self.threads.iter();
+        let known = threads.find(|(tid, _)| image::own_id(**tid).is_ok_and(|own| own == id));
+        known.map(|(_, thread)| thread.process)
+    }
+
     /// A file in the place of one that would show what we did to the program, or the machine as it is.
-    fn in_its_place(
-        &mut self,
-        process: Pid,
-        thread: Pid,
-        path: &str,
-    ) -> io::Result<Option<support::Lent>> {
-        if let Some(of) = support::shows_maps(path, process, thread) {
-            let Ok(shown) = self.space(of) else {
+    fn in_its_place(&mut self, process: Pid, path: &str) -> io::Result<Option<support::Lent>> {
+        if let Some((whose, name @ ("maps" | "mountinfo"))) = support::of_thread(path) {
+            let of = match whose {
+                Whose::Openers => Some(process),
+                Whose::Of(id) => self.process_known_as(id),
+            };
+            let Some((of, shown)) = of.and_then(|of| Some((of, self.space(of).ok()?))) else {
                 return Ok(None);
             };
-            let real = image::read_proc_text(&format!("/proc/{of}/maps"))?;
-            let shown = shown.borrow();
-            let text = maps::disguise(&real, &shown.ranges, &shown.hidden());
+            let real = image::read_proc_text(&format!("/proc/{of}/{name}"))?;
+            let text = match name {
+                "maps" => {
+                    let shown = shown.borrow();
+                    maps::disguise(&real, &shown.ranges, &shown.hidden())
+                }
+                _ if self.machine.host => mounts::renumbered(&real),
+                _ => return Ok(None),
+            };
             return support::lend(text.as_bytes(), self.pool.owner()).map(Some);
         }
         match self.machine.host {
