@@ -107,7 +107,7 @@ impl Backend for Dbi {
         // Where addresses differ from run to run, nothing kept would ever fit.
         let keeps = self.settings.code_cache && launch.fixed_addresses;
         let store = keeps.then(Store::open).flatten();
-        let engine = Engine::new(want, self.log()?, store, launch.machine, launch.lender())?;
+        let engine = Engine::new(want, self.log()?, store, launch.machine, launch.lenders())?;
         self.counted(launch, engine, &[]).map(|(run, _)| run)
     }
 
@@ -118,7 +118,7 @@ impl Backend for Dbi {
             self.log()?,
             None,
             launch.machine,
-            launch.lender(),
+            launch.lenders(),
         )?;
         let engine = engine.recording(random_is_fixed);
         self.counted(launch, engine, course::RECORDED_CALLS)

@@ -109,10 +109,15 @@ impl Launch {
         sandbox.map_or(Network::Host, |sandbox| sandbox.own().network)
     }
 
-    /// The process through whose `/proc/PID/fd` a program of the tree can open our files, as that program knows it.
-    pub fn lender(&self) -> Pid {
-        let inside = |sandbox: &Arc<Sandbox>| sandbox.keeper_inside(self.own_ids());
-        self.sandbox.as_ref().map_or_else(Pid::this, inside)
+    /// The process through whose `/proc/PID/fd` a program of the tree can open our files, by the ids that it may have there:
+    /// by the program's own `/proc`, and by ours, which another root may have.
+    pub fn lenders(&self) -> Vec<Pid> {
+        let ids = |sandbox: &Arc<Sandbox>| {
+            let mut ids = vec![sandbox.keeper_inside(self.own_ids()), sandbox.keeper()];
+            ids.dedup();
+            ids
+        };
+        self.sandbox.as_ref().map_or_else(|| vec![Pid::this()], ids)
     }
 
     /// Whether one of the program's three streams is a terminal.

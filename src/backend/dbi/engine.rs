@@ -197,15 +197,15 @@ pub struct Counted {
 }
 
 impl Engine {
-    /// An engine for one tree, whose programs can open the files of `lender`.
+    /// An engine for one tree, whose programs can open the files of a process by one of the ids in `lenders`.
     pub fn new(
         want: Detail,
         log: Log,
         store: Option<Store>,
         machine: Machine,
-        lender: Pid,
+        lenders: Vec<Pid>,
     ) -> Result<Engine, BackendError> {
-        let pool = Pool::new(lender).map_err(|source| BackendError::File {
+        let pool = Pool::new(lenders).map_err(|source| BackendError::File {
             doing: "make shared memory",
             path: "memfd:counterfoil".into(),
             source,

@@ -1,8 +1,9 @@
 //! Shared memory of one run: who has which part of it, and the parts that code is written to.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::CString;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use crate::dbi::cache::{Memory, Place};
@@ -17,32 +18,38 @@ const MUCH: usize = 16 << 10;
 pub struct Pool {
     shared: Shared,
     next: Cell<u64>,
-    path: CString,
-    owner: Pid,
+    lenders: Vec<Pid>,
 }
 
 impl Pool {
-    /// New memory, which a traced program finds among the open files of `owner`.
-    pub fn new(owner: Pid) -> io::Result<Rc<Pool>> {
-        let shared = Shared::new()?;
-        let path = format!("/proc/{owner}/fd/{}", shared.descriptor());
-        let path = CString::new(path).map_err(io::Error::other)?;
+    /// New memory, which a traced program finds among the open files of the process that has one of these ids for it.
+    pub fn new(lenders: Vec<Pid>) -> io::Result<Rc<Pool>> {
         Ok(Rc::new(Pool {
-            shared,
+            shared: Shared::new()?,
             next: Cell::new(0),
-            path,
-            owner,
+            lenders,
         }))
     }
 
-    /// The path by which a traced program can open it.
-    pub fn path(&self) -> &[u8] {
-        self.path.as_bytes_with_nul()
+    /// The NUL-terminated path by which a traced program can open it that knows its lender by this id.
+    pub fn path(&self, lender: Pid) -> Vec<u8> {
+        format!("/proc/{lender}/fd/{}\0", self.shared.descriptor()).into_bytes()
     }
 
-    /// Whose open files a traced program can open.
-    pub fn owner(&self) -> Pid {
-        self.owner
+    /// Whether a process has it open by this number.
+    pub fn is_open_as(&self, process: Pid, fd: u64) -> io::Result<bool> {
+        let number = self.shared.descriptor();
+        let [ours, its] = [
+            format!("/proc/self/fd/{number}"),
+            format!("/proc/{process}/fd/{fd}"),
+        ]
+        .map(|path| fs::metadata(path).map(|file| (file.dev(), file.ino())));
+        Ok(ours? == its?)
+    }
+
+    /// The ids by which a traced program may know the process whose open files it can open.
+    pub fn lenders(&self) -> &[Pid] {
+        &self.lenders
     }
 
     /// The offset of a new part.

@@ -19,6 +19,7 @@ use super::store::{self, Kept, Key, Store};
 use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
 use crate::model::Machine;
+use crate::sys::Pid;
 use crate::sys::image;
 use crate::sys::inject::Calls;
 use crate::sys::ptrace::Stopped;
@@ -53,7 +54,7 @@ pub fn install(
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
     let gadget = system_call_in_vdso(thread, &lines)?;
     let mut calls = Calls::begin(thread, gadget)?;
-    let fd = open_pool(thread, &mut calls, pool)?;
+    let (fd, lender) = open_pool(thread, &mut calls, pool)?;
     let plan = Layout::of(&lines, calls.registers().rip);
     let memory = CodeMemory::new(pool);
     let mut zones = Vec::new();
@@ -84,6 +85,7 @@ pub fn install(
     let translations = Rc::new(RefCell::new(translations));
     let mut space = Space {
         pool: Rc::clone(pool),
+        lender,
         translations,
         ranges: Ranges::default(),
         pages: super::fetch::Pages::default(),
@@ -159,15 +161,28 @@ fn system_call_in_vdso(thread: &Stopped, lines: &[Line<'_>]) -> io::Result<u64> 
     Ok(vdso.start + at as u64)
 }
 
-/// Opens the pool in a program that has just been executed.
-fn open_pool(thread: &Stopped, calls: &mut Calls<'_>, pool: &Pool) -> io::Result<u64> {
-    let path = calls.registers().rsp - BELOW_STACK;
-    let mut before = vec![0; pool.path().len()];
-    thread.read(path, &mut before)?;
-    thread.write(path, pool.path())?;
-    let fd = open(calls, path);
-    thread.write(path, &before)?;
-    fd
+/// Opens the pool in a program that has just been executed, whose /proc may be one or another; the id by which the lender
+/// is known there, too.
+fn open_pool(thread: &Stopped, calls: &mut Calls<'_>, pool: &Pool) -> io::Result<(u64, Pid)> {
+    let place = calls.registers().rsp - BELOW_STACK;
+    let mut refused = None;
+    for lender in pool.lenders() {
+        let path = pool.path(*lender);
+        let mut before = vec![0; path.len()];
+        thread.read(place, &mut before)?;
+        thread.write(place, &path)?;
+        let opened = open(calls, place);
+        thread.write(place, &before)?;
+        match opened {
+            // The id may be another process's in a /proc that we do not know.
+            Ok(fd) if pool.is_open_as(thread.tid(), fd)? => return Ok((fd, *lender)),
+            Ok(fd) => close(calls, fd)?,
+            // The first says most: it is that of the namespace.
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    let unknown = || io::Error::other("the program's /proc is that of other processes");
+    Err(refused.unwrap_or_else(unknown))
 }
 
 fn open(calls: &mut Calls<'_>, path: u64) -> io::Result<u64> {

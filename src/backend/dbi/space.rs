@@ -45,11 +45,11 @@ pub struct Area {
 }
 
 impl Area {
-    /// Gives it to a thread of a process.
-    pub fn take(&self, process: Pid) -> io::Result<()> {
+    /// Gives it to a thread of a process, which knows by `lender` who lends it files.
+    pub fn take(&self, process: Pid, lender: Pid) -> io::Result<()> {
         if self.slots.get().is_none() {
             let slots = self.pool.shared().window(self.offset, COUNTERS.into())?;
-            slots.write(slot::PATH.into(), self.pool.path());
+            slots.write(slot::PATH.into(), &self.pool.path(lender));
             let _ = self.slots.set(slots);
         }
         self.used.set(true);
@@ -78,6 +78,8 @@ impl Drop for Area {
 pub struct Space {
     /// Where its memory comes from.
     pub pool: Rc<Pool>,
+    /// By which id its program knows the process that lends it files.
+    pub lender: Pid,
     /// Its code cache, shared with forked copies.
     pub translations: Rc<RefCell<Translations>>,
     /// What it may execute.
@@ -131,6 +133,7 @@ impl Space {
     pub fn forked(&self) -> Space {
         Space {
             pool: Rc::clone(&self.pool),
+            lender: self.lender,
             translations: Rc::clone(&self.translations),
             ranges: self.ranges.clone(),
             pages: Pages::default(),

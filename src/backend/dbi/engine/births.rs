@@ -104,7 +104,7 @@ impl Engine {
 
     /// An area becomes a thread's; if it is the first of its process, the clock of that is in it, and shows `now`.
     fn take_area(&mut self, process: Pid, area: &Rc<Area>, now: u64) -> io::Result<()> {
-        area.take(process)?;
+        area.take(process, self.lender(process)?)?;
         let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
         if known.clock_area.is_none() {
             area.slots().store_u64(slot::LIMIT.into(), 0);

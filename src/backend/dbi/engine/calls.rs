@@ -230,7 +230,7 @@ impl Engine {
                 _ if self.machine.host => mounts::renumbered(&real),
                 _ => return Ok(None),
             };
-            return support::lend(text.as_bytes(), self.pool.owner()).map(Some);
+            return support::lend(text.as_bytes(), self.lender(process)?).map(Some);
         }
         match self.machine.host {
             true => self.shown_file(process, path),

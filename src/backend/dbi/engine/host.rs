@@ -101,11 +101,12 @@ impl Engine {
         process: Pid,
         path: &str,
     ) -> io::Result<Option<support::Lent>> {
+        let lender = self.lender(process)?;
         if shown::is_random(path) {
             let process = self.processes.get_mut(&process).ok_or_else(unknown)?;
             let mut random = process.random;
             process.random.draw();
-            let (lent, mut writer) = support::lend_stream(self.pool.owner())?;
+            let (lent, mut writer) = support::lend_stream(lender)?;
             // It ends when nobody reads any more.
             thread::spawn(move || {
                 while io::Write::write_all(&mut writer, &random.bytes(1 << 12)).is_ok() {}
@@ -117,9 +118,14 @@ impl Engine {
         }
         let model = self.machine.cpu.unwrap_or_default();
         match shown::file(path, model, self.time_of(process)) {
-            Some(text) => support::lend(text.as_bytes(), self.pool.owner()).map(Some),
+            Some(text) => support::lend(text.as_bytes(), lender).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// By which id a program knows the process that lends it files.
+    pub(super) fn lender(&self, process: Pid) -> io::Result<Pid> {
+        Ok(self.space(process)?.borrow().lender)
     }
 
     /// The libraries that the program needs, in the place of all that are installed.
@@ -130,7 +136,7 @@ impl Engine {
         }
         match self.libraries.shown_to(process) {
             Ok(list) => {
-                let lent = support::lend(&list, self.pool.owner())?;
+                let lent = support::lend(&list, self.lender(process)?)?;
                 Ok(Some(support::Lent {
                     or_own: true,
                     ..lent
