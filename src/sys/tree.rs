@@ -3,11 +3,19 @@
 //! One thread of ours is the tracer of one tree: it alone waits for the tree's threads (`__WNOTHREAD`), so several
 //! trees can be followed at once from several threads. Where tracing is forbidden the tree still runs, and
 //! only its root is known. What the events mean is the [`Watcher`]'s business.
+//!
+//! Here is the event loop; `watcher` has what a backend is told, `births` how threads and processes begin, `turns` whose
+//! turn it is where threads take turns, `quick` the calls that end none, `after` what becomes of those who outlive the
+//! root, `live` the trees that run, for those who end them from outside.
 
+mod after;
+mod births;
 mod live;
+mod quick;
 mod turns;
+mod watcher;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,9 +26,10 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 pub(super) use self::live::send_kill;
-use self::live::{Registered, Watchdog, kill_tree, live, send};
+use self::live::{Registered, Watchdog, live};
 pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started, threads_of};
 use self::turns::{Next, Turns};
+pub use self::watcher::{Birth, Call, Onward, Trap, Watcher};
 use super::attempts::Attempts;
 use super::image::{self, Auxv};
 use super::ptrace::{self, Pace, Stopped};
@@ -29,128 +38,8 @@ use super::rest::Rest;
 use super::spawn::{self, Launch, SpawnError};
 use crate::model::Attempt;
 
-/// How long descendants may go on after the root has ended before they count as left running.
-const GRACE: Duration = Duration::from_secs(1);
-
 /// How often is looked for what has happened while a moment is waited for.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
-
-/// Why a thread in single-step stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trap {
-    /// One instruction has been executed.
-    Instruction,
-    /// A system call has returned: its instruction has been executed.
-    SystemCall,
-    /// A signal handler was entered; no instruction has been executed.
-    Handler,
-}
-
-/// What becomes of a system call that was reported before it is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    /// It is made.
-    Make,
-    /// The watcher has dealt with it.
-    Done,
-    /// It is made, and its return is reported, too.
-    ReportReturn,
-    /// The same; and by the clock of its process ([`Watcher::now`]) its time is over then. Where threads take turns.
-    WaitUntil(u64),
-    /// The watcher has dealt with it, and another thread may go on. Where threads take turns.
-    Yield,
-}
-
-/// How a thread goes on that a signal has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Onward {
-    /// At this pace.
-    pub pace: Pace,
-    /// With this signal delivered first.
-    pub signal: Option<i32>,
-}
-
-/// What a backend wants to know of a tree. All stops are of threads that hold still during the call.
-pub trait Watcher {
-    /// The root exists, has not executed its program, and waits.
-    fn held(&mut self, _root: Pid) -> io::Result<()> {
-        Ok(())
-    }
-    /// Whether threads go on at full speed or instruction by instruction.
-    fn pace(&self) -> Pace {
-        Pace::Run
-    }
-    /// A program begins in process `stopped.tid()`: it is loaded and has executed nothing. Another thread of
-    /// the process, `former`, may have asked for it.
-    fn program(&mut self, _stopped: &Stopped, _former: Pid) -> io::Result<()> {
-        Ok(())
-    }
-    /// Process `child` begins as a copy of `parent`, made by its thread `maker`; in the same memory if that is `shared`,
-    /// until it executes a program (vfork).
-    fn process(&mut self, _birth: Birth, _child: &Stopped) -> io::Result<()> {
-        Ok(())
-    }
-    /// A thread begins in `process`.
-    fn thread(&mut self, _process: Pid, _thread: &Stopped) -> io::Result<()> {
-        Ok(())
-    }
-    /// The thread is about to go on for one instruction, `signal` being delivered first.
-    fn stepping(&mut self, _stopped: &Stopped, _signal: Option<i32>) -> io::Result<()> {
-        Ok(())
-    }
-    /// The thread has stopped again.
-    fn stepped(&mut self, _stopped: &Stopped, _trap: Trap) -> io::Result<()> {
-        Ok(())
-    }
-    /// The thread of `process` is about to make a call that the launch has asked to be reported.
-    fn calling(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<Call> {
-        Ok(Call::Make)
-    }
-    /// A call has returned for which [`Call::ReportReturn`] was answered.
-    fn returned(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
-        Ok(())
-    }
-    /// A signal has stopped the thread of `process`; also the end of a single step. Only at [`Pace::Run`].
-    fn signal(&mut self, _process: Pid, _stopped: &Stopped, signal: i32) -> io::Result<Onward> {
-        Ok(Onward {
-            pace: Pace::Run,
-            signal: Some(signal),
-        })
-    }
-    /// The threads of `process` take turns from now on, or no longer.
-    fn turns(&mut self, _process: Pid, _on: bool) -> io::Result<()> {
-        Ok(())
-    }
-    /// What the clock of `process` shows by which its calls wait, [`Call::WaitUntil`].
-    fn now(&mut self, _process: Pid) -> io::Result<u64> {
-        Ok(0)
-    }
-    /// A call is about to be reported as returned which was interrupted because its time is over.
-    fn time_is_over(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
-        Ok(())
-    }
-    /// The thread of `process` goes on after a stop that was no signal's, call's or birth's.
-    fn interrupted(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
-        Ok(())
-    }
-    /// The thread is about to end; its memory and registers are still there.
-    fn ending(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
-        Ok(())
-    }
-    /// The thread has ended. With `tid == process`, so has the process.
-    fn ended(&mut self, _process: Pid, _tid: Pid) {}
-}
-
-/// A process is born.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Birth {
-    /// The process that it is a copy of.
-    pub parent: Pid,
-    /// The thread of it that made the copy.
-    pub maker: Pid,
-    /// Whether both use the same memory.
-    pub shared: bool,
-}
 
 /// How the root ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,13 +270,6 @@ fn wait(which: i32, flags: i32) -> io::Result<Option<(Pid, Report)>> {
     Ok((tid.as_raw() != 0).then_some((tid, report)))
 }
 
-/// Who made a thread, and how.
-#[derive(Clone, Copy, Debug)]
-struct Maker {
-    tid: Pid,
-    shares_memory: bool,
-}
-
 /// The state of one traced tree.
 struct Tree<'a> {
     root: Pid,
@@ -573,7 +455,7 @@ impl<'a> Tree<'a> {
     /// Whether a thread may not return soon from the call that it makes, or its turn ends with it.
     fn may_wait(&mut self, process: Pid, stopped: &Stopped) -> Result<bool, TreeError> {
         let ends = self.turns.is_last_call(process);
-        Ok(ends || !turns::never_waits(stopped).map_err(trace)?)
+        Ok(ends || !quick::never_waits(stopped).map_err(trace)?)
     }
 
     /// A signal is about to be delivered, or a step is done.
@@ -643,87 +525,6 @@ impl<'a> Tree<'a> {
         self.watcher
             .interrupted(process, &stopped)
             .map_err(follow("look at an interrupted thread"))?;
-        self.go(stopped, None)
-    }
-
-    /// A thread made another. One that was killed meanwhile may stand at its end already, and the number would be its
-    /// exit status: that stop has a report of its own, which is the one to act on.
-    fn on_birth(&mut self, stopped: Stopped, event: i32) -> Result<(), TreeError> {
-        let child = Pid::from_raw(stopped.event_message().map_err(trace)? as i32);
-        if stopped.event().map_err(trace)? != event {
-            return Ok(());
-        }
-        self.born(&stopped, child)?;
-        self.go_within(stopped)
-    }
-
-    /// Admits a new thread while its maker holds still: going on, the maker might change what the new one is a copy of,
-    /// or end, before the first stop of the new one was seen.
-    fn born(&mut self, maker: &Stopped, child: Pid) -> Result<(), TreeError> {
-        if let Some(live) = live().get_mut(&self.root.as_raw()) {
-            live.insert(child.as_raw());
-        }
-        let process = self.process_of(maker.tid());
-        if let Some(random) = &mut self.random {
-            random.birth(process, child);
-        }
-        let maker = Maker {
-            tid: maker.tid(),
-            shares_memory: shares_memory(maker),
-        };
-        match self.first_stop(child)? {
-            Some((first, signal)) => self.admit(first, signal, maker).or_else(gone_is_fine),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for the first stop of a new thread, unless it was seen already; none when it was killed before.
-    fn first_stop(&mut self, child: Pid) -> Result<Option<(Stopped, i32)>, TreeError> {
-        loop {
-            if let Some(first) = self.orphans.remove(&child) {
-                return Ok(Some(first));
-            }
-            let report = match wait(child.as_raw(), 0) {
-                // It is nobody's to be traced, or has ended and was reported.
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
-                report => report.map_err(follow("wait for a new thread"))?,
-            };
-            let ended = matches!(report, Some((_, Report::Ended(_))));
-            self.handle(report)?;
-            if ended {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn admit(&mut self, stopped: Stopped, signal: i32, maker: Maker) -> Result<(), TreeError> {
-        let tid = stopped.tid();
-        let birth = Birth {
-            parent: self.process_of(maker.tid),
-            maker: maker.tid,
-            shared: maker.shares_memory,
-        };
-        let process = thread_group(tid).map_err(follow("read /proc/TID/status"))?;
-        self.threads.insert(tid, process);
-        if process == tid {
-            self.watcher
-                .process(birth, &stopped)
-                .map_err(follow("begin a process"))?;
-        } else {
-            self.watcher
-                .thread(process, &stopped)
-                .map_err(follow("begin a thread"))?;
-            if self.take_turns {
-                let born = self.turns.born(process, maker.tid, tid);
-                born.map_err(follow("let threads take turns"))?;
-                let on = self.watcher.turns(process, true);
-                on.map_err(follow("let threads take turns"))?;
-            }
-        }
-        // Its process is being stopped: so will it be, at once, whatever the watcher has had it do.
-        if ptrace::stops_the_group(signal) {
-            nix::sys::ptrace::interrupt(tid).map_err(trace)?;
-        }
         self.go(stopped, None)
     }
 
@@ -818,101 +619,6 @@ impl<'a> Tree<'a> {
             .filter(move |(_, p)| **p == process)
             .map(|(tid, _)| *tid)
     }
-
-    /// After the root has ended: lets descendants end by themselves for a while.
-    fn wait_for_descendants(&mut self) -> Result<(), TreeError> {
-        let deadline = Instant::now() + GRACE;
-        while self.someone_lives() && Instant::now() < deadline {
-            let next = self.turns.advance(self.watcher);
-            next.map_err(follow("choose whose turn it is"))?;
-            match wait(-1, libc::WNOHANG) {
-                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-                Ok(report) => self.handle(report)?,
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
-                    self.threads.clear();
-                    self.orphans.clear();
-                }
-                Err(error) => return Err(follow("wait for descendants")(error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn someone_lives(&self) -> bool {
-        !(self.threads.is_empty() && self.orphans.is_empty())
-    }
-
-    /// Ends or lets go of whoever still lives, and notes their programs.
-    fn give_up_descendants(&mut self) -> Result<(), TreeError> {
-        let processes: BTreeSet<Pid> = self.threads.values().copied().collect();
-        self.left_running = processes
-            .into_iter()
-            .filter_map(|p| image::executable(p).ok())
-            .collect();
-        if self.kill_left {
-            kill_tree(self.root, libc::SIGKILL);
-            return self.reap();
-        }
-        self.let_go()
-    }
-
-    /// Kills whoever still stops, and waits for the end of all. Some may be nowhere but here: born, and not admitted
-    /// before the error that has led here. Set going without the watcher they would fault for ever.
-    fn reap(&mut self) -> Result<(), TreeError> {
-        for (_, (orphan, _)) in self.orphans.drain() {
-            let tid = orphan.tid();
-            self.threads.insert(tid, tid);
-            send(tid.as_raw(), libc::SIGKILL);
-            let _ = orphan.resume(Pace::Run, None);
-        }
-        while self.someone_lives() {
-            match wait(-1, 0) {
-                Ok(Some((tid, Report::Ended(end)))) => self.on_end(tid, end),
-                Ok(Some((tid, Report::Stopped { .. }))) => {
-                    send(tid.as_raw(), libc::SIGKILL);
-                    let _ = Stopped::from_wait(tid).resume(Pace::Run, None);
-                }
-                Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => break,
-                Err(error) => return Err(follow("wait for killed processes")(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Detaches from every thread; each must be stopped for that.
-    fn let_go(&mut self) -> Result<(), TreeError> {
-        for (_, (orphan, _)) in self.orphans.drain() {
-            let _ = orphan.detach(None);
-        }
-        for tid in self.threads.keys() {
-            let _ = nix::sys::ptrace::interrupt(*tid);
-        }
-        while self.someone_lives() {
-            match wait(-1, 0) {
-                Ok(Some((tid, Report::Ended(end)))) => self.on_end(tid, end),
-                Ok(Some((tid, Report::Stopped { signal, event }))) => {
-                    let stopped = Stopped::from_wait(tid);
-                    let ours = signal == libc::SIGTRAP
-                        && self.watcher.pace() == Pace::Step
-                        && stopped.signal_code().ok().and_then(step_trap).is_some();
-                    let pending = (event == 0 && !ours).then_some(signal);
-                    let _ = stopped.detach(pending);
-                    self.forget(tid);
-                }
-                Ok(_) => {}
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => break,
-                Err(error) => return Err(follow("let go of descendants")(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// After an error: nothing of the tree may go on unseen.
-    fn abandon(&mut self) {
-        kill_tree(self.root, libc::SIGKILL);
-        let _ = self.reap();
-    }
 }
 
 /// Continues past an event that the pace does not matter for.
@@ -949,46 +655,10 @@ fn step_trap(code: i32) -> Option<Trap> {
     }
 }
 
-/// Whether the thread or process that a stopped thread is just making will use the same memory (clone(2), CLONE_VM).
-#[cfg(target_arch = "x86_64")]
-fn shares_memory(maker: &Stopped) -> bool {
-    let Ok(registers) = maker.registers() else {
-        return false;
-    };
-    let flags = match registers.orig_rax as libc::c_long {
-        libc::SYS_vfork => libc::CLONE_VM as u64,
-        libc::SYS_clone => registers.rdi,
-        libc::SYS_clone3 => {
-            let mut flags = [0; 8];
-            match maker.read(registers.rdi, &mut flags) {
-                Ok(8) => u64::from_ne_bytes(flags),
-                _ => 0,
-            }
-        }
-        _ => 0,
-    };
-    flags & libc::CLONE_VM as u64 != 0
-}
-
-/// Nobody asks on other architectures.
-#[cfg(not(target_arch = "x86_64"))]
-fn shares_memory(_maker: &Stopped) -> bool {
-    false
-}
-
 /// The processes that a thread has made and nobody has waited for (proc_pid_children(5)); none where the kernel does not tell.
 fn children(process: Pid, thread: Pid) -> Vec<Pid> {
     let path = format!("/proc/{process}/task/{thread}/children");
     let text = image::read_proc_text(&path).unwrap_or_default();
     let numbers = text.split_whitespace().filter_map(|id| id.parse().ok());
     numbers.map(Pid::from_raw).collect()
-}
-
-/// The process that a thread belongs to.
-fn thread_group(tid: Pid) -> io::Result<Pid> {
-    let status = image::read_proc_text(&format!("/proc/{tid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    line.and_then(|id| id.trim().parse().ok())
-        .map(Pid::from_raw)
-        .ok_or_else(|| io::Error::other("no Tgid line"))
 }
