@@ -189,14 +189,13 @@ impl Keeper {
             flags |= if wanted { flag } else { 0 };
         }
         let (report, tell) = io::pipe()?;
-        let title = Title::of_ours();
+        let (title, parent) = (Title::of_ours(), Parent::ours()?);
         // SAFETY: a fork whose child shares the table of open files; it calls async-signal-safe functions only (see
         // `become_keeper`), all it needs is allocated, and it never returns.
         let pid = unsafe {
-            let ours = libc::getpid();
             match libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, 0, 0, 0) {
                 -1 => return Err(io::Error::last_os_error()),
-                0 => become_keeper(own, identity, &title, ours, &tell),
+                0 => become_keeper(own, identity, &title, &parent, &tell),
                 pid => pid as libc::pid_t,
             }
         };
@@ -225,7 +224,7 @@ impl Keeper {
                 };
             }
             if wait(self.pid.as_raw(), libc::WNOHANG | libc::WNOWAIT)? {
-                return Err(io::Error::other("the process that made it was killed"));
+                return Err(io::Error::other("the process that holds it was killed"));
             }
         }
     }
@@ -358,23 +357,28 @@ fn become_keeper(
     own: Own,
     identity: Option<&Identity>,
     title: &Title,
-    parent: libc::pid_t,
+    parent: &Parent,
     tell: &PipeWriter,
 ) -> ! {
+    // SAFETY: plain system calls in a process of one thread; the pointer is to a live local of four bytes.
+    unsafe {
+        libc::setsid();
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if !parent.lives() {
+            libc::_exit(libc::ECANCELED);
+        }
+    }
     title.replace();
     let furnished = furnish(own, identity);
     let errno = furnished.err().map_or(0, |errno| errno as i32);
-    // SAFETY: plain system calls in a process of one thread; the pointer is to a live local of four bytes.
+    // SAFETY: as above.
     unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        // pid_namespaces(7): a parent outside of the namespace is 0.
-        let alive = libc::getppid() == if own.ids { 0 } else { parent };
         libc::write(
             tell.as_raw_fd(),
             (&raw const errno).cast(),
             size_of_val(&errno),
         );
-        if errno != 0 || !alive {
+        if errno != 0 {
             libc::_exit(errno);
         }
         loop {
@@ -383,11 +387,33 @@ fn become_keeper(
     }
 }
 
+/// This process, as a child looks for it that may not know it by its id: for the first process of a PID namespace
+/// getppid(2) is 0 whether it has a parent or not.
+struct Parent {
+    statm: File,
+}
+
+impl Parent {
+    fn ours() -> io::Result<Parent> {
+        File::open("/proc/self/statm").map(|statm| Parent { statm })
+    }
+
+    /// Whether it has memory still (proc_pid_statm(5)): that goes before children are told of its end.
+    fn lives(&self) -> bool {
+        let mut pages = [0u8];
+        // SAFETY: one byte is read to a live local, from a file that lives as long as `self`.
+        let read = unsafe {
+            let file = self.statm.as_raw_fd();
+            libc::pread(file, pages.as_mut_ptr().cast(), pages.len(), 0)
+        };
+        read == 1 && pages != *b"0"
+    }
+}
+
 /// Makes the keeper's namespaces what programs want of them.
 fn furnish(own: Own, identity: Option<&Identity>) -> Result<(), Errno> {
     // SAFETY: plain system calls in a process of one thread, which is the keeper.
     unsafe {
-        libc::setsid();
         // Nobody else waits for orphans.
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         if let Some(identity) = identity {
@@ -402,7 +428,6 @@ fn furnish(own: Own, identity: Option<&Identity>) -> Result<(), Errno> {
         if own.network == Network::Loopback {
             bring_up_loopback()?;
         }
-        // Before the signal is asked for: a change of credentials would take it back.
         if identity.is_some() {
             drop_capabilities()?;
         }
