@@ -104,16 +104,7 @@ fn counted(list: &Path, options: &[&str], program: &[&str]) -> (String, u64) {
 fn counted_after(before: &str, list: &Path, options: &[&str], program: &[&str]) -> (String, u64) {
     let ran = run(before, list, options, program);
     assert!(ran.status.success(), "{program:?}: {}", stderr(&ran));
-    let report = stderr(&ran);
-    let number: String = report
-        .lines()
-        .find(|line| line.contains(" instructions: "))
-        .and_then(|line| line.split(' ').next())
-        .unwrap_or_else(|| panic!("no count: {report}"))
-        .chars()
-        .filter(char::is_ascii_digit)
-        .collect();
-    (stdout(&ran), number.parse().unwrap())
+    (stdout(&ran), common::count_in(&stderr(&ran)))
 }
 
 fn run(before: &str, list: &Path, options: &[&str], program: &[&str]) -> Output {

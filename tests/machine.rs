@@ -92,16 +92,7 @@ fn counted(folder: &Path, options: &[&str], program: &Path) -> (String, u64) {
     command.current_dir(folder);
     let ran = output(&mut command);
     assert!(ran.status.success(), "{}", stderr(&ran));
-    let report = stderr(&ran);
-    let number: String = report
-        .lines()
-        .find(|line| line.contains(" instructions: "))
-        .and_then(|line| line.split(' ').next())
-        .unwrap_or_else(|| panic!("no count: {report}"))
-        .chars()
-        .filter(char::is_ascii_digit)
-        .collect();
-    (stdout(&ran), number.parse().unwrap())
+    (stdout(&ran), common::count_in(&stderr(&ran)))
 }
 
 fn line<'t>(text: &'t str, start: &str) -> &'t str {

@@ -142,6 +142,19 @@ pub fn instructions(report: &serde_json::Value) -> u64 {
         .unwrap_or_else(|| panic!("no count in {report:#}"))
 }
 
+/// The count in a report for people.
+pub fn count_in(report: &str) -> u64 {
+    let number: String = report
+        .lines()
+        .find(|line| line.contains(" instructions: "))
+        .and_then(|line| line.split(' ').next())
+        .unwrap_or_else(|| panic!("no count: {report}"))
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    number.parse().expect("a number")
+}
+
 /// An empty folder.
 pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
