@@ -4,7 +4,7 @@
 mod aim;
 mod flow;
 
-use counterfoil::dbi::decode::{Kind, decode};
+use counterfoil::dbi::decode::{Kind, Question, decode};
 use iced_x86::{Code, InstructionInfoFactory};
 
 use crate::encodings::{self, Entry};
@@ -237,7 +237,8 @@ impl Writer<'_> {
     fn compared(&mut self, bytes: &[u8]) {
         let start = self.code.len();
         let code = encodings::instruction(bytes).map(|instruction| instruction.code());
-        assert_eq!(decode(bytes, self.here()).kind, Kind::Plain);
+        let kind = decode(bytes, self.here()).kind;
+        assert!(matches!(kind, Kind::Plain | Kind::Asks(Question::Pause)));
         self.note(bytes, code);
         self.skips[start] = bytes.len() as u8;
     }

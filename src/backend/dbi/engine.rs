@@ -611,7 +611,7 @@ impl Watcher for Engine {
     }
 
     fn interrupted(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
-        self.restart_in_turn(process, stopped)
+        self.restart_in_turn(process, stopped, true)
     }
 
     fn turns(&mut self, process: Pid, on: bool) -> io::Result<()> {
@@ -679,7 +679,7 @@ impl Watcher for Engine {
             }
             Disposition::Fatal => self.deliver(process, stopped, signal, false, &registers),
             Disposition::Ignored if self.takes_turns(process) => {
-                self.restart_in_turn(process, stopped)?;
+                self.restart_in_turn(process, stopped, false)?;
                 Ok(nothing)
             }
             unnoticed @ (Disposition::Ignored | Disposition::Stops) => {

@@ -9,7 +9,7 @@ use nix::libc::{self, user_regs_struct};
 
 use super::super::signals;
 use super::super::space::Area;
-use super::super::state;
+use super::super::state::{self, Original, Partial};
 use super::calls::SYSTEM_CALL_BYTES;
 use super::{Engine, unknown};
 use crate::dbi::emit::Exit;
@@ -86,7 +86,14 @@ impl Engine {
     }
 
     /// The kernel is about to make a call again that was interrupted: the thread itself makes it again, and asks before.
-    pub(super) fn restart_in_turn(&mut self, pid: Pid, stopped: &Stopped) -> io::Result<()> {
+    /// Both times count if the program has noticed why: a signal that it ignores interrupts nothing where nobody traces it
+    /// (kernel/signal.c, `sig_ignored`), and who of its threads gets it is chance.
+    pub(super) fn restart_in_turn(
+        &mut self,
+        pid: Pid,
+        stopped: &Stopped,
+        noticed: bool,
+    ) -> io::Result<()> {
         let registers = stopped.registers()?;
         if !self.takes_turns(pid) || !signals::restarts(&registers) {
             return Ok(());
@@ -95,7 +102,16 @@ impl Engine {
         let (area, at) = (thread.area, thread.at);
         let space = self.space(pid)?;
         let original = state::original(&space.borrow(), area, &registers, at);
-        let original = original.ok_or_else(unknown)?.registers;
+        let Original {
+            registers: original,
+            partial,
+        } = original.ok_or_else(unknown)?;
+        if !noticed && let Some(process) = self.processes.get_mut(&pid) {
+            process.partial.extend(partial.map(|partial| Partial {
+                done: partial.done.saturating_sub(1),
+                ..partial
+            }));
+        }
         let again = user_regs_struct {
             rip: original.rip - SYSTEM_CALL_BYTES,
             rax: registers.orig_rax,
