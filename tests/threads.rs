@@ -36,11 +36,6 @@ fn main() -> ExitCode {
             in_node,
         ),
         case(
-            "java_counts_the_same",
-            &[Need::Step, Need::Program("javac")],
-            in_java,
-        ),
-        case(
             "a_turn_that_takes_too_long_ends_and_is_named",
             GCC,
             too_long,
@@ -204,35 +199,6 @@ fn in_node() {
     let command = ["node", script.to_str().unwrap()];
     let (text, ..) = is_the_same(folder.path(), &command, 3);
     assert_eq!(text, "449991\n");
-}
-
-fn in_java() {
-    let folder = folder();
-    common::write(
-        folder.path(),
-        "Pool.java",
-        "import java.util.*;\nimport java.util.concurrent.*;\n\
-         public class Pool {\n\
-         \x20 public static void main(String[] a) throws Exception {\n\
-         \x20   ExecutorService pool = Executors.newFixedThreadPool(4);\n\
-         \x20   List<Future<Long>> all = new ArrayList<>();\n\
-         \x20   for (int i = 0; i < 20; i++) {\n\
-         \x20     final int k = i;\n\
-         \x20     all.add(pool.submit(() -> { long n = 0; for (int j = 0; j < 1000; j++) n += j * k % 7; return n; }));\n\
-         \x20   }\n\
-         \x20   long sum = 0;\n\
-         \x20   for (Future<Long> one : all) sum += one.get();\n\
-         \x20   pool.shutdown();\n\
-         \x20   System.out.println(sum);\n\
-         \x20 }\n\
-         }\n",
-    );
-    let built = Command::new("javac")
-        .arg("Pool.java")
-        .current_dir(folder.path())
-        .status();
-    assert!(built.unwrap().success());
-    is_the_same(folder.path(), &["java", "-cp", ".", "Pool"], 3);
 }
 
 fn too_long() {

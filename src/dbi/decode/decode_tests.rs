@@ -248,6 +248,7 @@ fn knows_what_asks_the_machine() {
         assert_eq!(kind(bytes), Kind::Asks(question), "{bytes:02x?}");
     }
     assert_eq!(kind(&[0x0f, 0xc7, 0x08]), Kind::Plain, "cmpxchg8b");
+    assert_eq!(kind(&[0xf3, 0x49, 0x90]), Kind::Plain, "xchg r8, rax");
     let operand = random_operand(&[0x66, 0x41, 0x0f, 0xc7, 0xf4]).unwrap();
     assert_eq!(
         (operand.register, operand.bytes, operand.length),

@@ -137,6 +137,9 @@ fn kind(instruction: &Instruction, prefixes: &Prefixes) -> Kind {
     }
 }
 
+/// Length of `pause` without further prefixes.
+const PAUSE_BYTES: usize = 2;
+
 /// What an instruction asks the machine for.
 fn question(instruction: &Instruction) -> Option<Question> {
     Some(match instruction.mnemonic() {
@@ -149,7 +152,8 @@ fn question(instruction: &Instruction) -> Option<Question> {
         },
         Mnemonic::Rdrand => Question::Rdrand,
         Mnemonic::Rdseed => Question::Rdseed,
-        Mnemonic::Pause => Question::Pause,
+        // Under REX.B it exchanges r8 and rax, whatever other prefixes there are.
+        Mnemonic::Pause if instruction.len() == PAUSE_BYTES => Question::Pause,
         _ => return None,
     })
 }
