@@ -13,6 +13,8 @@ pub(super) fn is_counted(map: usize, opcode: u8) -> bool {
 pub(super) fn hangs_on_more(map: usize, opcode: u8, operands: usize) -> bool {
     let (extension, register) = (operands >> 1, operands & 1 != 0);
     match (map, opcode) {
+        // `nop`, `pause`, or with REX.B an exchange.
+        (0, 0x90) => true,
         // XOP or `pop`; segment registers that do not exist; the number of an interrupt.
         (0, 0x8c | 0x8e | 0x8f | 0xcd) => true,
         // x87 instructions whose opcode goes on in ModRM.rm.
