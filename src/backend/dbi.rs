@@ -19,6 +19,7 @@
 //! | `store` | translated code kept from run to run |
 //! | `shown` | what programs are told of the machine in the place of the truth |
 //! | `libraries`, `loader_cache` | the list of libraries that the dynamic loader is shown |
+//! | `mounts` | numbers of mounts, in order |
 //! | `support` | what is refused, and what is shown instead of what is |
 
 mod clock;

@@ -478,9 +478,7 @@ impl<'a> Tree<'a> {
             .watcher
             .signal(process, &stopped, signal)
             .map_err(follow("deliver a signal"))?;
-        self.turns
-            .go(process, stopped, onward.pace, onward.signal)
-            .map_err(trace)
+        self.resume(stopped, onward.pace, onward.signal)
     }
 
     /// Goes on at the watcher's pace.
@@ -495,8 +493,7 @@ impl<'a> Tree<'a> {
                 .stepping(&stopped, signal)
                 .map_err(follow("look at an instruction"))?;
         }
-        let process = self.process_of(stopped.tid());
-        self.turns.go(process, stopped, pace, signal).map_err(trace)
+        self.resume(stopped, pace, signal)
     }
 
     /// Goes on at the watcher's pace in the middle of a system call: the instruction is the same as before.
@@ -506,8 +503,19 @@ impl<'a> Tree<'a> {
         } else {
             Pace::Run
         };
+        self.resume(stopped, pace, None)
+    }
+
+    /// Goes on, as soon as it is its turn.
+    fn resume(
+        &mut self,
+        stopped: Stopped,
+        pace: Pace,
+        signal: Option<i32>,
+    ) -> Result<(), TreeError> {
         let process = self.process_of(stopped.tid());
-        self.turns.go(process, stopped, pace, None).map_err(trace)
+        let resumed = self.turns.go(process, stopped, pace, signal);
+        resumed.map_err(trace)
     }
 
     /// The first stop of a new thread, a stop by job control, or the end of one.

@@ -5,7 +5,7 @@
 
 use super::asks::Jump;
 use super::{ExitKind, Writer, spilled};
-use crate::dbi::assemble::RCX;
+use crate::dbi::assemble::{Code, RCX};
 use crate::dbi::decode::{self, Kind};
 use crate::dbi::layout::slot;
 use crate::dbi::plan::Plan;
@@ -41,10 +41,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.out.hot.jump(cold);
         let behind = self.out.hot.here();
         self.before_question(spilled::RCX);
-        self.out.cold.load(RCX, slot::PAUSES);
-        self.out.cold.add_rcx(-1);
-        self.out.cold.store(slot::PAUSES, RCX);
-        let more = self.out.cold.unless_rcx_zero();
+        let more = self.out.cold.count_down(slot::PAUSES);
         self.out.cold.restore_rcx();
         self.before_question(0);
         self.leave_before();
@@ -96,10 +93,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         } else {
             self.out.cold.store(slot::RCX, RCX);
             self.mark_cold(pc, n, true, spilled::RCX);
-            self.out.cold.load(RCX, slot::ROUNDS);
-            self.out.cold.add_rcx(-1);
-            self.out.cold.store(slot::ROUNDS, RCX);
-            let more = self.out.cold.unless_rcx_zero();
+            let more = self.out.cold.count_down(slot::ROUNDS);
             self.out.cold.restore_rcx();
             self.mark_cold(pc, n, true, 0);
             let over = self.out.cold.jump_ahead();
@@ -113,5 +107,15 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.leave(pc, n, true);
         self.exit(pc, 0, None, n, ExitKind::Turn, false);
         address
+    }
+}
+
+impl Code {
+    /// Takes one from a slot and leaves the flags alone; rcx is lost. The jump is taken unless that made it 0.
+    fn count_down(&mut self, at: u32) -> Jump {
+        self.load(RCX, at);
+        self.add_rcx(-1);
+        self.store(at, RCX);
+        self.unless_rcx_zero()
     }
 }

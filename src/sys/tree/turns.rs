@@ -155,14 +155,12 @@ impl Turns {
         if let Some(turns) = self.processes.get_mut(&process) {
             turns.holder = None;
             turns.last = None;
-            let number = turns.next_number();
-            let pace = Pace::Run;
-            let signal = None;
             let parked = Parked {
                 stopped,
-                pace,
-                signal,
+                pace: Pace::Run,
+                signal: None,
             };
+            let number = turns.next_number();
             turns.back.insert(number, parked);
         }
     }
@@ -289,11 +287,10 @@ impl Process {
             self.holder = None;
             self.last = Some(number);
         }
-        let told = false;
         let inside = Inside {
             tid,
             over,
-            told,
+            told: false,
             listens,
         };
         self.inside.insert(number, inside);

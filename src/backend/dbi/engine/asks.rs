@@ -14,7 +14,7 @@ use super::super::state;
 use super::super::waits::{Argument, MOMENT, Until, Wait, nanoseconds, to_come};
 use super::counts::executed;
 use super::host::{answer, done};
-use super::{Engine, Expected, unknown};
+use super::{Engine, Expected, Process, unknown};
 use crate::dbi::decode::{self, Kind, Question, RandomOperand};
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
@@ -132,9 +132,8 @@ impl Engine {
 
     /// Adds what a process has executed to its clock; what it shows then.
     pub(super) fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
-        let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
+        let (process, area) = self.process_and_clock(pid)?;
         let executed = executed(pid, process)?;
-        let area = process.clock_area.as_ref().ok_or_else(unknown)?;
         let slots = area.slots();
         let reading = process
             .clock
@@ -146,9 +145,8 @@ impl Engine {
 
     /// What the clock of a process would show if it were brought up to date.
     pub(super) fn exact_time(&mut self, pid: Pid) -> io::Result<u64> {
-        let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
+        let (process, area) = self.process_and_clock(pid)?;
         let executed = executed(pid, process)?;
-        let area = process.clock_area.as_ref().ok_or_else(unknown)?;
         let shown = area.slots().load_u64(slot::NOW.into());
         Ok(process.clock.exact(shown, executed))
     }
@@ -167,14 +165,20 @@ impl Engine {
 
     /// A process has slept for so long.
     fn slept(&mut self, process: Pid, ns: u64) -> io::Result<()> {
-        let area = self.clock_area(process)?;
-        let sleeper = self.processes.get_mut(&process).ok_or_else(unknown)?;
+        let (sleeper, area) = self.process_and_clock(process)?;
         sleeper.clock.sleep(ns);
         for at in [slot::LIMIT, slot::NOW] {
             let word = area.slots().load_u64(at.into());
             area.slots().store_u64(at.into(), word.saturating_add(ns));
         }
         Ok(())
+    }
+
+    /// A process, and the area that its clock is in.
+    fn process_and_clock(&mut self, pid: Pid) -> io::Result<(&mut Process, Rc<Area>)> {
+        let area = self.clock_area(pid)?;
+        let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
+        Ok((process, area))
     }
 
     fn clock_area(&self, process: Pid) -> io::Result<Rc<Area>> {

@@ -27,10 +27,10 @@ const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
 const RIP_IN_FRAME: u64 = 40 + 16 * 8;
 
 /// Length of the instruction `syscall`.
-pub(super) const SYSTEM_CALL_BYTES: u64 = 2;
+const SYSTEM_CALL_BYTES: u64 = 2;
 
 /// Those of a thread that is about to make the call it has just made, or was about to make.
-fn again(registers: &user_regs_struct) -> user_regs_struct {
+pub(super) fn again(registers: &user_regs_struct) -> user_regs_struct {
     user_regs_struct {
         rip: registers.rip - SYSTEM_CALL_BYTES,
         rax: registers.orig_rax,

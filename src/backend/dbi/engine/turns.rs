@@ -10,7 +10,7 @@ use nix::libc::{self, user_regs_struct};
 use super::super::signals;
 use super::super::space::Area;
 use super::super::state::{self, Original, Partial};
-use super::calls::SYSTEM_CALL_BYTES;
+use super::calls::again;
 use super::{Engine, unknown};
 use crate::dbi::emit::Exit;
 use crate::dbi::layout::slot;
@@ -112,13 +112,7 @@ impl Engine {
                 ..partial
             }));
         }
-        let again = user_regs_struct {
-            rip: original.rip - SYSTEM_CALL_BYTES,
-            rax: registers.orig_rax,
-            orig_rax: u64::MAX,
-            ..original
-        };
-        self.redirect(pid, stopped, again)
+        self.redirect(pid, stopped, again(&original))
     }
 }
 
