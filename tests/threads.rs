@@ -31,6 +31,16 @@ fn main() -> ExitCode {
             in_sort,
         ),
         case(
+            "xz_counts_the_same",
+            &[Need::Step, Need::Program("xz")],
+            in_xz,
+        ),
+        case(
+            "java_counts_the_same",
+            &[Need::Step, Need::Program("java"), Need::Program("javac")],
+            in_java,
+        ),
+        case(
             "node_counts_the_same",
             &[Need::Step, Need::Program("node")],
             in_node,
@@ -67,18 +77,53 @@ fn ran(folder: &Path, options: &[&str], command: &[&str]) -> (String, Option<i32
     (stderr(&ran), ran.status.code(), report)
 }
 
-/// The same with the count only, of a run in which threads took turns to the end.
-fn counted(folder: &Path, command: &[&str]) -> (String, Option<i32>, u64) {
-    let (text, code, report) = ran(folder, &[], command);
+/// A run in which threads took turns to the end.
+#[derive(Debug, PartialEq)]
+struct Run {
+    text: String,
+    code: Option<i32>,
+    instructions: u64,
+    /// Whose they were, and when they began.
+    turns: Vec<String>,
+}
+
+fn counted(folder: &Path, command: &[&str]) -> Run {
+    let log = folder.join("engine.log");
+    let options = ["--engine-log", log.to_str().unwrap()];
+    let (text, code, report) = ran(folder, &options, command);
     assert_eq!(report["pinned"]["thread-order"]["state"], "pinned");
-    (text, code, instructions(&report))
+    let log = std::fs::read_to_string(&log).unwrap();
+    let turns = log
+        .lines()
+        .filter_map(|line| Some(line.split_once(" turn of ")?.1.to_owned()));
+    Run {
+        text,
+        code,
+        instructions: instructions(&report),
+        turns: turns.collect(),
+    }
+}
+
+/// Runs a program again: all turns and the rest of it are as before.
+fn is_as_before(folder: &Path, command: &[&str], before: &Run, run: u32) {
+    let now = counted(folder, command);
+    let mut turns = now.turns.iter().zip(&before.turns);
+    if let Some(at) = turns.position(|(now, before)| now != before) {
+        let around = at.saturating_sub(3)..(at + 3).min(now.turns.len());
+        panic!(
+            "run {run} of {command:?}: turn {at} is {}, before {}: {:?}",
+            now.turns[at], before.turns[at], &now.turns[around]
+        );
+    }
+    assert_eq!(now, *before, "run {run} of {command:?}");
 }
 
 /// Runs a program again and again: the same each time.
-fn is_the_same(folder: &Path, command: &[&str], runs: u32) -> (String, Option<i32>, u64) {
+fn is_the_same(folder: &Path, command: &[&str], runs: u32) -> Run {
     let first = counted(folder, command);
+    assert!(!first.turns.is_empty());
     for run in 1..runs {
-        assert_eq!(counted(folder, command), first, "run {run} of {command:?}");
+        is_as_before(folder, command, &first, run);
     }
     first
 }
@@ -86,7 +131,7 @@ fn is_the_same(folder: &Path, command: &[&str], runs: u32) -> (String, Option<i3
 fn in_order() {
     let folder = folder();
     let program = built(folder.path(), "turns.c");
-    let (text, code, _) = is_the_same(folder.path(), &[program.to_str().unwrap()], 5);
+    let Run { text, code, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 5);
     assert_eq!(code, Some(3), "{text}");
     let order = |name: &str| {
         let mut lines = text.lines();
@@ -129,8 +174,8 @@ fn beside_others() {
             .spawn()
     };
     let _neighbours = Neighbours((0..4).map(|_| busy().unwrap()).collect());
-    for _ in 0..2 {
-        assert_eq!(counted(folder.path(), &command), alone);
+    for run in 1..4 {
+        is_as_before(folder.path(), &command, &alone, run);
     }
 }
 
@@ -138,7 +183,7 @@ fn executes() {
     let folder = folder();
     let program = built(folder.path(), "turns.c");
     let command = [program.to_str().unwrap(), "executed"];
-    let (text, code, _) = is_the_same(folder.path(), &command, 2);
+    let Run { text, code, .. } = is_the_same(folder.path(), &command, 2);
     assert!(text.ends_with("executed\n"), "{text}");
     assert_eq!(code, Some(0));
 }
@@ -165,10 +210,13 @@ fn in_python() {
     is_the_same(folder.path(), &[python(), script.to_str().unwrap()], 4);
 }
 
+/// More than GNU sort takes two threads for (src/sort.c, SUBTHREAD_LINES_HEURISTIC: 128 Ki).
+const LINES: usize = 150_000;
+
 /// Lines in no order, with a generator of Lehmer's (Park and Miller, 1988).
 fn numbers(folder: &Path) -> String {
     let numbers = std::iter::successors(Some(1u64), |n| Some(n * 48_271 % 0x7fff_ffff));
-    let lines: String = numbers.take(60_000).map(|n| format!("{n}\n")).collect();
+    let lines: String = numbers.take(LINES).map(|n| format!("{n}\n")).collect();
     let file = common::write(folder, "numbers", &lines);
     file.to_str().unwrap().to_owned()
 }
@@ -176,8 +224,49 @@ fn numbers(folder: &Path) -> String {
 fn in_sort() {
     let folder = folder();
     let numbers = numbers(folder.path());
-    let command = ["sort", "--parallel=4", "-S", "1M", "-o", "sorted", &numbers];
+    let command = [
+        "sort",
+        "--parallel=4",
+        "-S",
+        "32M",
+        "-o",
+        "sorted",
+        &numbers,
+    ];
     is_the_same(folder.path(), &command, 4);
+}
+
+fn in_xz() {
+    let folder = folder();
+    let numbers = numbers(folder.path());
+    // So that the first run has something to replace, as the others have.
+    common::write(folder.path(), "numbers.xz", "");
+    let command = ["xz", "-T4", "--block-size=64KiB", "-k", "-f", &numbers];
+    is_the_same(folder.path(), &command, 4);
+}
+
+fn in_java() {
+    let folder = folder();
+    let source = common::write(
+        folder.path(),
+        "Pool.java",
+        "import java.util.concurrent.*;\n\
+         import java.util.stream.*;\n\
+         class Pool {\n\
+         \x20 public static void main(String[] none) throws Exception {\n\
+         \x20   ExecutorService pool = Executors.newFixedThreadPool(4);\n\
+         \x20   Future<Long> half = pool.submit(() -> LongStream.range(0, 20000).map(i -> i * i % 7).sum());\n\
+         \x20   long other = IntStream.range(0, 20000).parallel().filter(i -> Integer.toString(i).contains(\"7\")).count();\n\
+         \x20   System.err.println(half.get() + other);\n\
+         \x20   pool.shutdown();\n\
+         \x20 }\n\
+         }\n",
+    );
+    let compiled = Command::new("javac").arg(source).status();
+    assert!(compiled.unwrap().success());
+    let path = folder.path().to_str().unwrap();
+    let Run { text, .. } = is_the_same(folder.path(), &["java", "-cp", path, "Pool"], 3);
+    assert!(text.contains("46876"), "{text}");
 }
 
 fn in_node() {
@@ -197,7 +286,7 @@ fn in_node() {
          }\n",
     );
     let command = ["node", script.to_str().unwrap()];
-    let (text, ..) = is_the_same(folder.path(), &command, 3);
+    let Run { text, .. } = is_the_same(folder.path(), &command, 3);
     assert_eq!(text, "449991\n");
 }
 

@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use super::ptrace::Stopped;
 
@@ -53,6 +54,20 @@ pub fn state_of(thread: i32) -> Option<char> {
     let stat = read_proc_text(&format!("/proc/{thread}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(") ")?;
     rest.chars().next()
+}
+
+/// The CPU time that a thread has taken, as exact as a tick of the kernel; none if there is no such thread.
+pub fn cpu_time_of(thread: i32) -> Option<Duration> {
+    /// proc_pid_stat(5): utime and stime, counted from the state on, in ticks of which sysconf(3) tells how many are a second.
+    const USER: usize = 11;
+    const SYSTEM: usize = 12;
+    let stat = read_proc_text(&format!("/proc/{thread}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let a_second = sysconf(SysconfVar::CLK_TCK).ok()??;
+    let ms = (ticks(USER)? + ticks(SYSTEM)?) * 1000 / u64::try_from(a_second).ok()?;
+    Some(Duration::from_millis(ms))
 }
 
 /// The executable mappings of a process that is stopped at an exec, a signal or its exit.

@@ -5,10 +5,11 @@
 //! only its root is known. What the events mean is the [`Watcher`]'s business.
 //!
 //! Here is the event loop; `watcher` has what a backend is told, `births` how threads and processes begin, `turns` whose
-//! turn it is where threads take turns, `quick` the calls that end none, `after` what becomes of those who outlive the
-//! root, `live` the trees that run, for those who end them from outside.
+//! turn it is where threads take turns, `quick` which calls end one, `asleep` who sleeps in the kernel, `after` what
+//! becomes of those who outlive the root, `live` the trees that run, for those who end them from outside.
 
 mod after;
+mod asleep;
 mod births;
 mod live;
 mod quick;
@@ -40,6 +41,9 @@ use crate::model::Attempt;
 
 /// How often is looked for what has happened while a moment is waited for.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
+
+/// How long is waited for a thread that is on its way back from the kernel, or is falling asleep there.
+const SOON: Duration = Duration::from_micros(20);
 
 /// How the root ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +296,8 @@ struct Tree<'a> {
     rest: Rest,
     take_turns: bool,
     turns: Turns,
+    /// Looks in a row that showed nothing new.
+    looks: u32,
 }
 
 impl<'a> Tree<'a> {
@@ -315,6 +321,7 @@ impl<'a> Tree<'a> {
             rest: Rest::new(&launch.beside),
             take_turns: launch.machine.turns,
             turns: Turns::new(),
+            looks: 0,
         }
     }
 
@@ -336,14 +343,25 @@ impl<'a> Tree<'a> {
         let flags = if next == Next::Wait { 0 } else { libc::WNOHANG };
         let report = wait(-1, flags).map_err(follow("wait for the program"))?;
         match next {
-            Next::Look if report.is_none() => std::thread::yield_now(),
+            Next::Look if report.is_none() => self.give_way(),
             Next::Until(moment) if report.is_none() => {
                 let rest = moment.saturating_duration_since(Instant::now());
                 std::thread::sleep(rest.min(LOOK_EVERY));
             }
-            _ => {}
+            _ => self.looks = 0,
         }
         Ok(report)
+    }
+
+    /// Lets a thread that is on its way have the CPU. Beside others that want it, who yields gets it back late, and who
+    /// sleeps gets it soon.
+    fn give_way(&mut self) {
+        const YIELDS: u32 = 4;
+        self.looks += 1;
+        match self.looks > YIELDS {
+            true => std::thread::sleep(SOON),
+            false => std::thread::yield_now(),
+        }
     }
 
     fn handle(&mut self, report: Option<(Pid, Report)>) -> Result<(), TreeError> {
@@ -445,9 +463,10 @@ impl<'a> Tree<'a> {
         if waits.is_none() && call == Call::Make {
             return self.go_within(stopped);
         }
+        let ends = waits.is_some() && quick::asks_for_children(&stopped).map_err(trace)?;
         stopped.resume(Pace::ToReturn, None).map_err(trace)?;
         if let Some(over) = waits {
-            self.turns.enters(process, thread, over);
+            self.turns.enters(process, thread, over, ends);
         }
         Ok(())
     }

@@ -111,6 +111,8 @@ enum Expected {
 /// A thread of the tree.
 struct Thread {
     process: Pid,
+    /// Which of those that its process has had so far, from 0 on.
+    number: usize,
     area: usize,
     /// The original address where it was last sent.
     at: u64,
@@ -123,6 +125,8 @@ struct Thread {
 struct Process {
     space: Rc<RefCell<Space>>,
     row: usize,
+    /// Threads it has had.
+    threads: usize,
     partial: Vec<Partial>,
     /// Instructions besides those of units: system calls that were restarted.
     more: u64,
@@ -145,6 +149,7 @@ impl Process {
         Process {
             space,
             row,
+            threads: 0,
             partial: Vec::new(),
             more: 0,
             between: Between::new(marks),
@@ -616,6 +621,10 @@ impl Watcher for Engine {
 
     fn turns(&mut self, process: Pid, on: bool) -> io::Result<()> {
         self.set_turns(process, on)
+    }
+
+    fn turn(&mut self, process: Pid, thread: Pid) {
+        self.log_turn(process, thread);
     }
 
     fn now(&mut self, process: Pid) -> io::Result<u64> {

@@ -17,6 +17,11 @@ impl Log {
         Ok(Log(Some(RefCell::new(BufWriter::new(File::create(path)?)))))
     }
 
+    /// Whether there is one.
+    pub fn is_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Notes an event of a process. A line that cannot be written is lost: the count does not depend on it.
     pub fn note(&self, process: Pid, line: impl FnOnce() -> String) {
         if let Some(file) = &self.0 {

@@ -1,4 +1,4 @@
-//! System calls that return soon, whatever other threads do.
+//! System calls and turns: those that return soon, whatever other threads do, and those that always end a turn.
 
 #[cfg(target_arch = "x86_64")]
 use nix::libc;
@@ -21,6 +21,20 @@ pub(super) fn never_waits(stopped: &Stopped) -> nix::Result<bool> {
         }
         number => QUICK.contains(&number),
     })
+}
+
+/// Whether a call asks what other processes have done (wait4(2)): it ends a turn whether they have done it or not, because
+/// that is chance.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn asks_for_children(stopped: &Stopped) -> nix::Result<bool> {
+    const WAITS: [libc::c_long; 2] = [libc::SYS_wait4, libc::SYS_waitid];
+    Ok(WAITS.contains(&(stopped.registers()?.orig_rax as libc::c_long)))
+}
+
+/// Nobody asks on other architectures.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn asks_for_children(_stopped: &Stopped) -> nix::Result<bool> {
+    Ok(false)
 }
 
 /// Nobody asks on other architectures.

@@ -15,6 +15,7 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use super::Watcher;
+use super::asleep::Sleeper;
 use crate::sys::image;
 use crate::sys::nudge::Nudge;
 use crate::sys::ptrace::{Pace, Stopped};
@@ -25,8 +26,15 @@ const MOST_CALLS: u32 = 256;
 /// Turns after which those are asked for whose time is over, though others are ready.
 const TURNS_BETWEEN_LOOKS: u32 = 8;
 
-/// How long a thread may run in its turn while others are ready, before it is interrupted wherever it stands.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Threads of a process whose files of /proc are kept open, so that a program of thousands leaves us some.
+const MOST_SLEEPERS: usize = 64;
+
+/// The CPU time that a thread may take in its turn while others are ready, before it is interrupted wherever it stands. Far
+/// more compute so long without a system call than wait in a loop that nobody can tell from work.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often is looked for a thread that takes so much.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A thread that holds still, and how it will go on.
 #[derive(Debug)]
@@ -34,6 +42,16 @@ struct Parked {
     stopped: Stopped,
     pace: Pace,
     signal: Option<i32>,
+}
+
+impl Parked {
+    /// Whether it was killed meanwhile: then a report of its end is coming, which is not to be missed.
+    fn ends(&self) -> bool {
+        match self.stopped.event() {
+            Ok(event) => event == libc::PTRACE_EVENT_EXIT,
+            Err(_) => true,
+        }
+    }
 }
 
 /// A thread that is in the kernel.
@@ -84,10 +102,13 @@ pub(super) struct Turns {
 #[derive(Debug)]
 struct Process {
     threads: BTreeSet<Pid>,
+    sleepers: BTreeMap<Pid, Sleeper>,
     /// Whose turn it is.
     holder: Option<Pid>,
     /// Since when.
     since: Instant,
+    /// The CPU time that it had taken when it was first looked at in its turn.
+    used: Option<Duration>,
     /// The calls it has made in its turn.
     calls: u32,
     /// Who has gone into the kernel last, by its number.
@@ -98,6 +119,8 @@ struct Process {
     back: BTreeMap<u64, Parked>,
     ready: VecDeque<Parked>,
     ends: BTreeSet<Pid>,
+    /// Whether nothing was done since all of it had happened that was set off before.
+    settled: bool,
     /// Turns since somebody began to wait for a time, or all slept.
     turns: u32,
     /// If all sleep: when the first of those whose time is over is told so.
@@ -116,11 +139,13 @@ impl Turns {
     /// Thread `maker` has made another in its process.
     pub(super) fn born(&mut self, process: Pid, maker: Pid, thread: Pid) -> io::Result<()> {
         if self.nudge.is_none() {
-            self.nudge = Some(Nudge::each(PATIENCE / 2)?);
+            self.nudge = Some(Nudge::each(LOOK_EVERY)?);
         }
         let known = self.processes.entry(process);
         let known = known.or_insert_with(|| Process::of(maker));
         known.threads.insert(thread);
+        // It may be known still from threads that have ended, and their ends are reported late or soon.
+        known.calls = 0;
         Ok(())
     }
 
@@ -170,14 +195,17 @@ impl Turns {
         let Some(turns) = self.processes.get_mut(&process) else {
             return false;
         };
+        turns.settled = false;
         turns.calls += 1;
-        turns.calls > MOST_CALLS && !(turns.ready.is_empty() && turns.inside.is_empty())
+        turns.calls > MOST_CALLS
     }
 
-    /// It has gone into the kernel, where it may wait; until `over` at most, by the clock of its process.
-    pub(super) fn enters(&mut self, process: Pid, thread: Pid, over: Option<u64>) {
+    /// It has gone into the kernel, where it may wait; until `over` at most, by the clock of its process. If it does not,
+    /// it is still the same turn, unless that `ends` in any case.
+    pub(super) fn enters(&mut self, process: Pid, thread: Pid, over: Option<u64>, ends: bool) {
         if let Some(turns) = self.processes.get_mut(&process) {
             turns.enters(thread, over, false);
+            turns.last = turns.last.filter(|_| !ends);
         }
     }
 
@@ -212,6 +240,7 @@ impl Turns {
             turns.forget(thread);
             turns.ends.remove(&thread);
             turns.threads.remove(&thread);
+            turns.sleepers.remove(&thread);
             if turns.threads.is_empty() {
                 self.processes.remove(&process);
             }
@@ -230,7 +259,7 @@ impl Turns {
         for (pid, process) in &mut self.processes {
             next = next.and(match process.holder {
                 None => process.choose(*pid, watcher)?,
-                Some(holder) => process.hurry(holder, &mut self.held),
+                Some(holder) => process.hurry(*pid, holder, watcher, &mut self.held)?,
             });
             if process.holder.is_some() && process.threads.len() == 1 {
                 alone.push(*pid);
@@ -252,8 +281,10 @@ impl Process {
     fn of(thread: Pid) -> Process {
         Process {
             threads: BTreeSet::from([thread]),
+            sleepers: BTreeMap::new(),
             holder: Some(thread),
             since: Instant::now(),
+            used: None,
             calls: 0,
             last: None,
             number: 0,
@@ -261,6 +292,7 @@ impl Process {
             back: BTreeMap::new(),
             ready: VecDeque::new(),
             ends: BTreeSet::new(),
+            settled: false,
             turns: 0,
             idle_until: None,
         }
@@ -279,6 +311,9 @@ impl Process {
     }
 
     fn enters(&mut self, tid: Pid, over: Option<u64>, listens: bool) {
+        self.settled = false;
+        // One whose turn was ended may go there before it stops.
+        self.inside.retain(|_, inside| inside.tid != tid);
         let number = self.next_number();
         if over.is_some() {
             self.turns = 0;
@@ -297,6 +332,7 @@ impl Process {
     }
 
     fn park(&mut self, parked: Parked) {
+        self.settled = false;
         match self.number_of(parked.stopped.tid()) {
             Some(number) => {
                 self.inside.remove(&number);
@@ -309,6 +345,7 @@ impl Process {
 
     /// A thread is nowhere.
     fn forget(&mut self, thread: Pid) {
+        self.settled = false;
         if self.holder == Some(thread) {
             self.holder = None;
         }
@@ -319,12 +356,40 @@ impl Process {
 
     /// Whether everything has happened that the last turn has set off.
     fn is_settled(&mut self) -> bool {
-        self.ends
-            .retain(|thread| !matches!(image::state_of(thread.as_raw()), None | Some('Z' | 'X')));
-        let asleep = |inside: &Inside| {
-            inside.listens || matches!(image::state_of(inside.tid.as_raw()), Some('S'))
+        if !self.settled {
+            self.ends.retain(|thread| {
+                !matches!(image::state_of(thread.as_raw()), None | Some('Z' | 'X'))
+            });
+            self.settled = self.ends.is_empty() && self.all_sleep();
+        }
+        self.settled
+    }
+
+    /// Whether all that are in the kernel sleep. Who did when looked at may have been woken by one that was looked at
+    /// later, so all have to be found asleep twice. Whoever has gone there last is the likeliest to be at work.
+    fn all_sleep(&mut self) -> bool {
+        let inside = self.inside.values().filter(|inside| !inside.listens);
+        let threads: Vec<Pid> = inside.map(|inside| inside.tid).rev().collect();
+        let looks: [fn(&Sleeper) -> bool; 2] = [Sleeper::seems_asleep, Sleeper::is_asleep];
+        looks.iter().all(|look| {
+            let mut threads = threads.iter();
+            threads.all(|thread| self.sleeper(*thread, *look))
+        })
+    }
+
+    /// Looks at a thread that may be asleep; one that is gone is not.
+    fn sleeper(&mut self, thread: Pid, look: fn(&Sleeper) -> bool) -> bool {
+        if let Some(sleeper) = self.sleepers.get(&thread) {
+            return look(sleeper);
+        }
+        let Ok(sleeper) = Sleeper::of(thread) else {
+            return false;
         };
-        self.ends.is_empty() && self.inside.values().all(asleep)
+        let answer = look(&sleeper);
+        if self.sleepers.len() < MOST_SLEEPERS {
+            self.sleepers.insert(thread, sleeper);
+        }
+        answer
     }
 
     /// Chooses whose turn it is.
@@ -353,33 +418,29 @@ impl Process {
         };
         self.turns = self.turns.wrapping_add(1);
         self.calls = 0;
+        if !parked.ends() {
+            watcher.turn(pid, parked.stopped.tid());
+        }
         Ok(self.resume(parked))
     }
 
     fn resume(&mut self, parked: Parked) -> Next {
         self.idle_until = None;
         let thread = parked.stopped.tid();
-        // One that was killed meanwhile has a report of its end coming, which is not to be missed.
-        let ends = match parked.stopped.event() {
-            Ok(event) => event == libc::PTRACE_EVENT_EXIT,
-            Err(_) => true,
-        };
-        if ends || parked.stopped.resume(parked.pace, parked.signal).is_err() {
+        if parked.ends() || parked.stopped.resume(parked.pace, parked.signal).is_err() {
+            self.settled = false;
             self.ends.insert(thread);
             return Next::Look;
         }
         self.holder = Some(thread);
         self.since = Instant::now();
+        self.used = None;
         Next::Wait
     }
 
     /// Tells threads that their time is over, if it is; if all sleep, the first of them when its time has passed.
     fn tell(&mut self, pid: Pid, watcher: &mut dyn Watcher) -> io::Result<Option<Next>> {
-        let waits = |(number, inside): (&u64, &Inside)| {
-            let over = inside.over.filter(|_| !inside.told)?;
-            Some((over, *number))
-        };
-        let Some((first, number)) = self.inside.iter().filter_map(waits).min() else {
+        let Some((first, number)) = self.first_over() else {
             return Ok(None);
         };
         let now = watcher.now(pid)?;
@@ -394,19 +455,52 @@ impl Process {
             }
         }
         self.idle_until = None;
+        self.tell_one(number);
+        Ok(Some(Next::Look))
+    }
+
+    fn tell_one(&mut self, number: u64) {
         if let Some(inside) = self.inside.get_mut(&number) {
+            self.settled = false;
             inside.told = true;
             // One that was killed meanwhile ends, and that is reported.
             let _ = nix::sys::ptrace::interrupt(inside.tid);
         }
-        Ok(Some(Next::Look))
+    }
+
+    /// Whose time is over first of those that wait for one, and when.
+    fn first_over(&self) -> Option<(u64, u64)> {
+        let waits = |(number, inside): (&u64, &Inside)| {
+            let over = inside.over.filter(|_| !inside.told)?;
+            Some((over, *number))
+        };
+        self.inside.iter().filter_map(waits).min()
     }
 
     /// Ends a turn that takes too long.
-    fn hurry(&mut self, holder: Pid, held: &mut io::Result<()>) -> Next {
-        let others = !(self.ready.is_empty() && self.back.is_empty());
-        if !others || self.since.elapsed() < PATIENCE {
-            return Next::Wait;
+    fn hurry(
+        &mut self,
+        pid: Pid,
+        holder: Pid,
+        watcher: &mut dyn Watcher,
+        held: &mut io::Result<()>,
+    ) -> io::Result<Next> {
+        if self.since.elapsed() < LOOK_EVERY {
+            return Ok(Next::Wait);
+        }
+        let now = watcher.now(pid)?;
+        let over = self.first_over().is_some_and(|(first, _)| first <= now);
+        if !over && self.ready.is_empty() && self.back.is_empty() {
+            return Ok(Next::Wait);
+        }
+        // One that is gone is reported.
+        let Some(used) = image::cpu_time_of(holder.as_raw()) else {
+            return Ok(Next::Wait);
+        };
+        let before = *self.used.get_or_insert(used);
+        self.since = Instant::now();
+        if used.saturating_sub(before) < PATIENCE {
+            return Ok(Next::Wait);
         }
         if held.is_ok() {
             *held = Err(io::Error::other(format!(
@@ -414,11 +508,15 @@ impl Process {
                 PATIENCE.as_secs()
             )));
         }
-        self.since = Instant::now();
+        while let Some((first, number)) = self.first_over()
+            && first <= now
+        {
+            self.tell_one(number);
+        }
         self.enters(holder, None, false);
         self.last = None;
         // One that was killed meanwhile ends, and that is reported.
         let _ = nix::sys::ptrace::interrupt(holder);
-        Next::Look
+        Ok(Next::Look)
     }
 }

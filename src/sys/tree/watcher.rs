@@ -92,6 +92,8 @@ pub trait Watcher {
     fn turns(&mut self, _process: Pid, _on: bool) -> io::Result<()> {
         Ok(())
     }
+    /// The turn of a thread of `process` begins.
+    fn turn(&mut self, _process: Pid, _thread: Pid) {}
     /// What the clock of `process` shows by which its calls wait, [`Call::WaitUntil`].
     fn now(&mut self, _process: Pid) -> io::Result<u64> {
         Ok(0)

@@ -164,7 +164,7 @@ impl Engine {
     }
 
     /// A process has slept for so long.
-    fn slept(&mut self, process: Pid, ns: u64) -> io::Result<()> {
+    pub(super) fn slept(&mut self, process: Pid, ns: u64) -> io::Result<()> {
         let (sleeper, area) = self.process_and_clock(process)?;
         sleeper.clock.sleep(ns);
         for at in [slot::LIMIT, slot::NOW] {

@@ -57,7 +57,7 @@ impl Engine {
         (process.clock, process.random) = inherited.unwrap_or((Clock::default(), Stream(SEED)));
         self.processes.insert(pid, process);
         self.take_area(pid, &space.borrow().areas[0], now)?;
-        self.threads.insert(pid, new_thread(pid, 0));
+        self.add_thread(pid, pid, 0);
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
         self.log.note(pid, || {
@@ -97,8 +97,7 @@ impl Engine {
         let mut registers = stopped.registers()?;
         registers.gs_base = area.address;
         stopped.set_registers(registers)?;
-        self.threads
-            .insert(stopped.tid(), new_thread(process, free));
+        self.add_thread(process, stopped.tid(), free);
         Ok(())
     }
 
@@ -148,14 +147,20 @@ impl Engine {
         let maker = thread.registers()?.gs_base;
         self.give_area(process, maker, 0, thread)
     }
-}
 
-fn new_thread(process: Pid, area: usize) -> Thread {
-    Thread {
-        process,
-        area,
-        at: 0,
-        expected: Expected::Nothing,
-        lent: None,
+    fn add_thread(&mut self, process: Pid, tid: Pid, area: usize) {
+        let number = self.processes.get_mut(&process).map_or(0, |process| {
+            process.threads += 1;
+            process.threads - 1
+        });
+        let thread = Thread {
+            process,
+            number,
+            area,
+            at: 0,
+            expected: Expected::Nothing,
+            lent: None,
+        };
+        self.threads.insert(tid, thread);
     }
 }

@@ -26,6 +26,10 @@ const PAUSES_A_TURN: u64 = 128;
 /// Rounds in a turn of loops that only look at memory: many search in it, and few wait.
 const ROUNDS_A_TURN: u64 = 1 << 16;
 
+/// What a sched_yield(2) takes, by the clock of its process: about what a change of threads takes a kernel. Whoever
+/// yields until another has slept would do so a hundred thousand times a millisecond if it took nothing.
+const YIELD_NS: u64 = 1000;
+
 impl Engine {
     /// Whether the threads of a process take turns: it has several.
     pub(super) fn takes_turns(&self, process: Pid) -> bool {
@@ -43,6 +47,19 @@ impl Engine {
             give_rounds(area, on);
         }
         Ok(())
+    }
+
+    /// So that two runs can be compared: nothing in the line hangs on the process but what it did itself.
+    pub(super) fn log_turn(&mut self, process: Pid, thread: Pid) {
+        let Some(number) = self.threads.get(&thread).map(|thread| thread.number) else {
+            return;
+        };
+        if self.log.is_kept()
+            && let Ok(time) = self.exact_time(process)
+        {
+            let line = || format!("turn of thread {number} at {time} ns");
+            self.log.note(process, line);
+        }
     }
 
     /// A thread has left translated code before a system call: it makes the call from where it is, and goes on behind it.
@@ -69,6 +86,7 @@ impl Engine {
         let registers = stopped.registers()?;
         if number == libc::SYS_sched_yield as u64 {
             stopped.answer_call(&registers, 0)?;
+            self.slept(process, YIELD_NS)?;
             return Ok(Call::Yield);
         }
         match seccomp::is_reported(self.machine, &registers) {

@@ -1,0 +1,82 @@
+//! Whether a thread sleeps in the kernel, as /proc tells. It is asked for at each change of turns, so the files stay open.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use nix::unistd::Pid;
+
+/// Where a thread's state is told.
+#[derive(Debug)]
+pub(super) struct Sleeper {
+    /// proc_pid_stat(5).
+    stat: File,
+    /// /proc/TID/syscall (proc(5)); not every kernel has it.
+    call: Option<File>,
+}
+
+impl Sleeper {
+    pub(super) fn of(thread: Pid) -> io::Result<Sleeper> {
+        Ok(Sleeper {
+            stat: File::open(format!("/proc/{thread}/stat"))?,
+            call: File::open(format!("/proc/{thread}/syscall")).ok(),
+        })
+    }
+
+    /// Whether it is about to sleep, or does.
+    pub(super) fn seems_asleep(&self) -> bool {
+        self.state() == Some(b'S')
+    }
+
+    /// Whether one that seemed asleep has let go of its CPU. Some calls (wait4(2)) say that they sleep before they look
+    /// whether they have to; but here the kernel waits until the thread is off its CPU, or says that it runs
+    /// (kernel/sched/core.c, `wait_task_inactive`).
+    pub(super) fn is_asleep(&self) -> bool {
+        let mut word = [0; RUNNING.len()];
+        match self.call.as_ref().map(|call| call.read_at(&mut word, 0)) {
+            Some(Ok(_)) => word != RUNNING,
+            // Not told to us.
+            _ => self.seems_asleep(),
+        }
+    }
+
+    /// The letter behind the name, which ends in the last parenthesis.
+    fn state(&self) -> Option<u8> {
+        // The name has 15 bytes at most, each of which may be written as four.
+        let mut line = [0; 128];
+        let length = self.stat.read_at(&mut line, 0).ok()?;
+        let line = &line[..length];
+        let end = line.iter().rposition(|byte| *byte == b')')?;
+        line.get(end + 2).copied()
+    }
+}
+
+/// What /proc/TID/syscall says of a thread that runs, or wants to.
+const RUNNING: [u8; 7] = *b"running";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn who_waits_sleeps_and_who_looks_does_not() {
+        let this = Sleeper::of(nix::unistd::gettid()).unwrap();
+        assert!(!this.seems_asleep());
+        assert!(!this.is_asleep());
+
+        let (tell, told) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid()).unwrap();
+            let _ = wait.recv();
+        });
+        let other_sleeps = Sleeper::of(told.recv().unwrap()).unwrap();
+        while !(other_sleeps.seems_asleep() && other_sleeps.is_asleep()) {
+            std::thread::yield_now();
+        }
+        drop(go);
+        other.join().unwrap();
+        assert!(!other_sleeps.seems_asleep());
+    }
+}
