@@ -226,7 +226,7 @@ impl Engine {
             names: want.opcodes.then(Names::new).transpose()?,
             modules: BTreeSet::new(),
             instructions: 0,
-            magic: MAGIC_CALL,
+            magic: calls::first_magic(),
             failure: None,
             log,
             recorder: None,

@@ -45,7 +45,7 @@ impl Engine {
             self.machine,
         )?;
         if self.magic != MAGIC_CALL {
-            let translations = space.translations.borrow();
+            let translations = &mut *space.translations.borrow_mut();
             translations
                 .cache
                 .set_magic(self.magic, &translations.memory);
