@@ -199,7 +199,7 @@ impl Stack {
         // `arch_align_stack` (arch/x86/kernel/process.c): up to 8 KiB, then a multiple of 16.
         const MOST: u64 = 8192 + 16;
         let up = (strings & !15).wrapping_sub(end);
-        if up > MOST || up % 16 != 0 || end < pointer {
+        if up > MOST || !up.is_multiple_of(16) || end < pointer {
             return Err(unknown("stack"));
         }
         let mut bytes = vec![0; (end - pointer) as usize];
