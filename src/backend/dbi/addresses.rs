@@ -82,8 +82,9 @@ impl Above {
         let mut gaps = Vec::new();
         let mut at = self.start;
         for (start, end) in pieces {
-            if at < *start && *start < self.end {
-                gaps.push((at, *start));
+            let until = self.end.min(*start);
+            if at < until {
+                gaps.push((at, until));
             }
             at = at.max(*end);
         }
