@@ -75,6 +75,8 @@ struct Program {
     builds: Vec<Build>,
     libraries: Vec<Build>,
     exact: bool,
+    /// Counted with `--no-pin`: it wants what pinned programs do not get.
+    unpinned: bool,
     needs: Vec<String>,
     /// Backends that refuse it, and what they say.
     refused: Vec<(String, String)>,
@@ -96,6 +98,7 @@ impl Program {
             builds: Vec::new(),
             libraries: Vec::new(),
             exact: false,
+            unpinned: false,
             needs: Vec::new(),
             refused: Vec::new(),
         };
@@ -110,6 +113,7 @@ impl Program {
     fn take(&mut self, line: &str) {
         match line.split_once(' ') {
             _ if line == "exact" => self.exact = true,
+            _ if line == "unpinned" => self.unpinned = true,
             Some(("prints:", text)) => self.prints += &format!("{text}\n"),
             Some(("exits:", code)) => self.exits = code.parse().expect("an exit code"),
             Some(("refused", refusal)) => {
@@ -230,7 +234,9 @@ fn check(program: &Program, build: &Build, backend: &str) -> Result<(), Failed> 
     };
     same("natively", &native, "expected", &expected)?;
     let file_name = file.to_str().expect("a path in UTF-8");
-    let mut counted = counterfoil(&["count", "--backend", backend, "--quiet", "--", file_name]);
+    let options = ["count", "--backend", backend, "--quiet"];
+    let unpinned: &[_] = if program.unpinned { &["--no-pin"] } else { &[] };
+    let mut counted = counterfoil(&[&options[..], unpinned, &["--", file_name]].concat());
     let counted = finish(&mut counted, &file.with_extension("counted"))?;
     if let Some((_, text)) = program.refused.iter().find(|(by, _)| by == backend) {
         return refuses(&counted, text);

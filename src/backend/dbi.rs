@@ -22,6 +22,7 @@
 //! | `mounts` | numbers of mounts, in order |
 //! | `support` | what is refused, and what is shown instead of what is |
 
+mod addresses;
 mod clock;
 mod code;
 mod directory;
@@ -55,6 +56,7 @@ use super::{Backend, BackendError, Detail, Ready, Settings, Unavailable, finish,
 use crate::dbi::layout::MAGIC_CALL;
 use crate::model::course::Courses;
 use crate::model::{BackendKind, Run};
+use crate::sys::machine;
 use crate::sys::seccomp::EngineCalls;
 use crate::sys::spawn::Launch;
 use crate::sys::tree;
@@ -108,25 +110,32 @@ impl Backend for Dbi {
         // Where addresses differ from run to run, nothing kept would ever fit.
         let keeps = self.settings.code_cache && launch.fixed_addresses;
         let store = keeps.then(Store::open).flatten();
-        let engine = Engine::new(want, self.log()?, store, launch.machine, launch.lenders())?;
+        let engine = self.engine(launch, want, store)?;
         self.counted(launch, engine, &[]).map(|(run, _)| run)
     }
 
     fn follow(&self, launch: &Launch) -> Result<(Run, Courses), BackendError> {
         let random_is_fixed = launch.random_seed.is_some();
-        let engine = Engine::new(
-            Detail::default(),
-            self.log()?,
-            None,
-            launch.machine,
-            launch.lenders(),
-        )?;
+        let engine = self.engine(launch, Detail::default(), None)?;
         let engine = engine.recording(random_is_fixed);
         self.counted(launch, engine, course::RECORDED_CALLS)
     }
 }
 
 impl Dbi {
+    /// An engine for the tree of `launch`.
+    fn engine(
+        &self,
+        launch: &Launch,
+        want: Detail,
+        store: Option<Store>,
+    ) -> Result<Engine, BackendError> {
+        let log = self.log()?;
+        let engine = Engine::new(want, log, store, launch.machine, launch.lenders())?;
+        let fixes = launch.fixed_addresses && machine::try_fixed_addresses().is_err();
+        Ok(engine.fixing_addresses(fixes))
+    }
+
     fn log(&self) -> Result<Log, BackendError> {
         let Some(path) = &self.settings.engine_log else {
             return Ok(Log::default());
@@ -162,7 +171,10 @@ impl Dbi {
         if let Some(failure) = engine.failure() {
             return Err(failed(failure));
         }
-        let finished = followed?;
+        let mut finished = followed?;
+        if let Some(fixed) = engine.fixed_addresses() {
+            finished.fixed_addresses = fixed;
+        }
         if let Err(error) = &finished.traced {
             return Err(BackendError::Unavailable {
                 kind: BackendKind::Dbi,

@@ -18,7 +18,7 @@ use self::unit::is;
 use self::zone::{Owner, Zone};
 use super::decode::Kind;
 use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
-use super::layout::{COLD_START, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
+use super::layout::{COLD_START, MAGIC_CALL, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
 use super::plan::{Findings, Limits, MARKER_BYTES, NoUnit, Plan, Source};
 use crate::model::Machine;
 
@@ -132,6 +132,8 @@ struct Wanted {
 #[derive(Debug)]
 pub struct Cache {
     machine: Machine,
+    /// The system call by which code leaves.
+    magic: u32,
     zones: Vec<Zone>,
     table: u32,
     table_offset: u64,
@@ -169,6 +171,7 @@ impl Cache {
             .collect();
         let cache = Cache {
             machine,
+            magic: MAGIC_CALL,
             table: table.address as u32,
             table_offset: table.offset,
             units: Vec::new(),
@@ -567,7 +570,8 @@ impl Cache {
     }
 
     /// Changes the number of the system call by which code leaves.
-    pub fn set_magic(&self, number: u32, memory: &impl Memory) {
+    pub fn set_magic(&mut self, number: u32, memory: &impl Memory) {
+        self.magic = number;
         for zone in &self.zones {
             memory.store_u32(zone.common.number - zone.base + zone.offset, number);
         }
@@ -577,6 +581,7 @@ impl Cache {
     pub fn moved(&self, zones: &[u64], table: u64) -> Cache {
         let mut copy = Cache {
             machine: self.machine,
+            magic: self.magic,
             zones: self.zones.clone(),
             table: self.table,
             table_offset: table,
@@ -629,6 +634,7 @@ impl Cache {
     /// Goes on in a new zone.
     pub fn add_zone(&mut self, place: Place, memory: &impl Memory) {
         self.zones.push(Zone::new(place, memory));
+        self.set_magic(self.magic, memory);
     }
 }
 

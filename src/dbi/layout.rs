@@ -72,7 +72,7 @@ pub const ZONE_BYTES: u64 = 96 << 20;
 pub const COLD_START: u32 = 52 << 20;
 
 /// The number of the system call by which translated code asks the tracer for more: one that no kernel has, or, once
-/// the program has a filter of its own that might kill it for that, `rt_sigreturn`, which every filter must allow.
+/// a filter is on the program that might kill it for that, `rt_sigreturn`, which every filter must allow.
 pub const MAGIC_CALL: u32 = 9999;
 
 /// Bytes by which 32-bit displacements may be too far: within this, everything in a zone reaches it.

@@ -186,7 +186,7 @@ impl Cause {
                 "keep pinning on (a virtual clock, `time = \"virtual\"`), give the program a fixed time (an option of its own, SOURCE_DATE_EPOCH), or bound its loop by work"
             }
             Cause::Pid => {
-                "keep pinning on (a run without a terminal has process ids of its own), or do not derive names, seeds or branches from them"
+                "keep pinning on (a run without a terminal has process ids of its own where the kernel allows it; the report says why not), or do not derive names, seeds or branches from them"
             }
             Cause::DirectoryOrder => {
                 "keep pinning on (directories are read in order), or sort what is read from the directory"

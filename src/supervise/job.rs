@@ -295,6 +295,7 @@ pub(super) fn prepare(
         fixed_addresses: job.pin && job.disturbance != Some(Disturbance::Aslr),
         fixed_random: job.pin,
         no_vdso: job.pin,
+        no_clone3: job.pin,
         random_seed: job.pin.then_some(job.seed),
         cpu: (job.pin && job.disturbance != Some(Disturbance::CpuCount)).then_some(job.cpu),
         own_session: job.own_session,

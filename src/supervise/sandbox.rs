@@ -5,11 +5,13 @@ use std::io;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 
 use super::job::Job;
 use super::machine::as_it_is;
 use crate::model::explanation::Disturbance;
 use crate::model::{BackendKind, Network, PinState};
+use crate::sys::machine::is_filtered;
 use crate::sys::sandbox::{Own, Sandbox};
 use crate::sys::spawn::Launch;
 
@@ -110,8 +112,15 @@ fn remedy(error: &io::Error) -> &'static str {
         {
             "as root, run `sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
         }
+        Some(Errno::EPERM | Errno::EACCES) if is_filtered() && geteuid().is_root() => {
+            "a container's seccomp profile does that; start the container with `--cap-add SYS_ADMIN`"
+        }
+        Some(Errno::EPERM | Errno::EACCES) if is_filtered() => {
+            "a container's seccomp profile does that; start the container with `--cap-add SYS_ADMIN`, and for process ids with `--security-opt systempaths=unconfined`, too"
+        }
+        // mount_namespaces(7): nobody may mount a /proc that shows more than the one there is.
         Some(Errno::EPERM | Errno::EACCES) => {
-            "a container's seccomp profile does that, and `--security-opt seccomp=unconfined` takes it off"
+            "a container that hides a part of /proc does that; start it with `--cap-add SYS_ADMIN`, or with `--security-opt systempaths=unconfined`"
         }
         // user_namespaces(7) and namespaces(7): a limit is reached, and a limit of 0 always is.
         Some(Errno::ENOSPC) => {

@@ -151,6 +151,11 @@ impl<'a> Calls<'a> {
         &mut self.registers
     }
 
+    /// Address of the `syscall` instruction that calls are made through.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
     /// From now on through the `syscall` instruction at `at`.
     pub fn through(&mut self, at: u64) {
         self.at = at;

@@ -85,7 +85,7 @@ impl Machine {
             pmus: pmus(Path::new("/sys/bus/event_source/devices")).unwrap_or_default(),
             perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
             ptrace_scope: number("/proc/sys/kernel/yama/ptrace_scope"),
-            seccomp: status_field(&status, "Seccomp").is_some_and(|mode| mode != "0"),
+            seccomp: has_filter(&status),
             may_count: has(CAP_PERFMON) || has(CAP_SYS_ADMIN),
             may_trace: has(CAP_SYS_PTRACE),
             freeze_on_smi: ["cpu", "cpu_core"]
@@ -94,6 +94,15 @@ impl Machine {
                 .map(|on: i32| on != 0),
         }
     }
+}
+
+/// Whether a filter of system calls is on this process, and so on all that it starts (seccomp(2)).
+pub fn is_filtered() -> bool {
+    has_filter(&text("/proc/self/status").unwrap_or_default())
+}
+
+fn has_filter(status: &str) -> bool {
+    status_field(status, "Seccomp").is_some_and(|mode| mode != "0")
 }
 
 /// Whether this process may switch address randomisation off for programs it starts. Tried on a thread that ends.

@@ -167,6 +167,11 @@ fn report(number: libc::c_long) -> Rule {
     Rule::Jump(libc::BPF_JEQ, number as u32, To::Report, To::Next)
 }
 
+/// Answers a call as a kernel does that has none of this number.
+fn lack(number: libc::c_long) -> Rule {
+    Rule::Jump(libc::BPF_JEQ, number as u32, To::Missing, To::Next)
+}
+
 #[cfg(target_arch = "x86_64")]
 fn rules_for(calls: impl Iterator<Item = &'static (libc::c_long, When)>) -> Vec<Rule> {
     let rules = calls.flat_map(|(number, when)| {
@@ -241,11 +246,11 @@ impl EngineCalls {
 
 impl Filter {
     /// Reports certain writes, getrandom(2) if asked for, what an engine wants, with `network` the calls that name an
-    /// address and with `receives` those that receive something; takes rseq(2) away; none when there is nothing to do.
+    /// address and with `receives` those that receive something; has no `missing` calls; none when there is nothing to do.
     pub(super) fn new(
         writes: Option<Writes>,
         random: bool,
-        no_rseq: bool,
+        missing: &[libc::c_long],
         engine: Option<EngineCalls>,
         network: bool,
         receives: bool,
@@ -258,14 +263,7 @@ impl Filter {
             rules.extend(all.map(|number| report(*number)));
         }
         rules.extend(engine.map(EngineCalls::rules).unwrap_or_default());
-        if no_rseq {
-            rules.push(Rule::Jump(
-                libc::BPF_JEQ,
-                libc::SYS_rseq as u32,
-                To::Missing,
-                To::Next,
-            ));
-        }
+        rules.extend(missing.iter().map(|number| lack(*number)));
         if random {
             rules.push(report(libc::SYS_getrandom));
         }
@@ -386,6 +384,8 @@ fn statement(code: u32, k: u32) -> libc::sock_filter {
 mod tests {
     use super::*;
 
+    const MISSING: [libc::c_long; 2] = [libc::SYS_rseq, libc::SYS_clone3];
+
     /// Runs the filter as the kernel would (its few instructions), over a call's number and arguments.
     fn verdict(filter: &Filter, number: i64, arguments: [u32; 3]) -> u32 {
         let arguments = [&arguments[..], &[0; 3]].concat();
@@ -421,7 +421,7 @@ mod tests {
             machine: Machine::default(),
             besides: &[libc::SYS_getpid as u32],
         };
-        let filter = Filter::new(None, true, true, Some(engine), false, false).unwrap();
+        let filter = Filter::new(None, true, &MISSING, Some(engine), false, false).unwrap();
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
         let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
@@ -433,6 +433,8 @@ mod tests {
             (libc::SYS_munmap, [0, 4096, 4], pass),
             (libc::SYS_rt_sigreturn, [0; 3], report),
             (libc::SYS_rseq, [0; 3], missing),
+            (libc::SYS_clone3, [0; 3], missing),
+            (libc::SYS_clone, [0; 3], pass),
             (libc::SYS_arch_prctl, [ARCH_SET_GS, 0, 0], report),
             (libc::SYS_arch_prctl, [0x1002, 0, 0], pass),
             (libc::SYS_prctl, [15, 0, 0], pass),
@@ -448,7 +450,7 @@ mod tests {
 
     #[test]
     fn calls_that_name_an_address_are_reported_and_a_plain_send_is_not() {
-        let filter = Filter::new(Some(Writes::from(100)), false, false, None, true, false).unwrap();
+        let filter = Filter::new(Some(Writes::from(100)), false, &[], None, true, false).unwrap();
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
         for (call, expected) in [
@@ -473,7 +475,7 @@ mod tests {
         };
         // With all rules there are: a jump is one byte long.
         let writes = Some(Writes::from(100));
-        let filter = Filter::new(writes, true, true, Some(engine), true, true).unwrap();
+        let filter = Filter::new(writes, true, &MISSING, Some(engine), true, true).unwrap();
         assert!(filter.0.len() < 256);
         for call in [libc::SYS_poll, libc::SYS_recvfrom, libc::SYS_read] {
             let report = libc::SECCOMP_RET_TRACE;
@@ -487,10 +489,9 @@ mod tests {
         const RANDOM: i64 = libc::SYS_getrandom;
         let pass = libc::SECCOMP_RET_ALLOW;
         let report = libc::SECCOMP_RET_TRACE;
-        let both = Filter::new(Some(Writes::from(100)), true, false, None, false, false).unwrap();
-        let writes =
-            Filter::new(Some(Writes::from(100)), false, false, None, false, false).unwrap();
-        let random = Filter::new(None, true, false, None, false, false).unwrap();
+        let both = Filter::new(Some(Writes::from(100)), true, &[], None, false, false).unwrap();
+        let writes = Filter::new(Some(Writes::from(100)), false, &[], None, false, false).unwrap();
+        let random = Filter::new(None, true, &[], None, false, false).unwrap();
         for (call, arguments, [by_both, by_writes, by_random]) in [
             (RANDOM, [1, 2, 3], [report, pass, report]),
             (WRITE, [100, 0, 2], [report, report, pass]),
@@ -502,6 +503,6 @@ mod tests {
             assert_eq!(verdict(&writes, call, arguments), by_writes);
             assert_eq!(verdict(&random, call, arguments), by_random);
         }
-        assert!(Filter::new(None, false, false, None, false, false).is_none());
+        assert!(Filter::new(None, false, &[], None, false, false).is_none());
     }
 }

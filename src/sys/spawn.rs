@@ -74,6 +74,9 @@ pub struct Launch {
     /// Takes rseq(2) away, which restarts code at an address of its own: no engine can have it, and who is compared with
     /// an engine shall not.
     pub no_rseq: bool,
+    /// Takes clone3(2) away, as containers do: the C library then calls clone(2), which is some instructions more, and
+    /// those shall be the same everywhere.
+    pub no_clone3: bool,
     /// Reports what a counting engine must know of.
     pub engine: Option<EngineCalls>,
     /// What programs are shown of the machine, by a backend that can.
@@ -95,6 +98,16 @@ impl Launch {
     /// Whether getrandom(2) is answered by the tracer.
     pub(super) fn answers_random(&self) -> bool {
         self.random_seed.is_some() && cfg!(target_arch = "x86_64")
+    }
+
+    /// System calls that its programs shall not have.
+    fn missing(&self) -> Vec<libc::c_long> {
+        let calls = [
+            (self.no_rseq, libc::SYS_rseq),
+            (self.no_clone3, libc::SYS_clone3),
+        ];
+        let missing = calls.into_iter().filter(|(is_missing, _)| *is_missing);
+        missing.map(|(_, number)| number).collect()
     }
 
     /// Whether the tree has process ids of its own. It ends with us, then.
@@ -293,7 +306,7 @@ fn prepare(launch: &Launch) -> Result<Prepared, SpawnError> {
         filter: Filter::new(
             launch.report,
             launch.answers_random(),
-            launch.no_rseq,
+            &launch.missing(),
             launch.engine,
             launch.network() != Network::Host,
             !launch.beside.is_empty(),

@@ -183,6 +183,8 @@ pub struct Engine {
     modules: BTreeSet<PathBuf>,
     instructions: u64,
     magic: u32,
+    /// Where the kernel does not fix addresses and they shall be: whether they are.
+    fixed_addresses: Option<io::Result<()>>,
     failure: Option<Failure>,
     log: Log,
     /// Where the course of the run is wanted.
@@ -231,7 +233,8 @@ impl Engine {
             names: want.opcodes.then(Names::new).transpose()?,
             modules: BTreeSet::new(),
             instructions: 0,
-            magic: MAGIC_CALL,
+            magic: calls::first_magic(),
+            fixed_addresses: None,
             failure: None,
             log,
             recorder: None,
@@ -245,6 +248,19 @@ impl Engine {
             recorder: Some(Recorder::new(random_is_fixed)),
             ..self
         }
+    }
+
+    /// The same for programs that the kernel gives random addresses: they are moved to fixed ones.
+    pub fn fixing_addresses(self, fixes: bool) -> Engine {
+        Engine {
+            fixed_addresses: fixes.then_some(Ok(())),
+            ..self
+        }
+    }
+
+    /// Whether the addresses of all programs were fixed, where that was the engine's work.
+    pub fn fixed_addresses(&mut self) -> Option<io::Result<()>> {
+        self.fixed_addresses.take()
     }
 
     /// The error that ended the count, if any.

@@ -90,6 +90,7 @@ pub fn install(
         ranges: Ranges::default(),
         pages: super::fetch::Pages::default(),
         areas: Vec::new(),
+        reserved: Vec::new(),
     };
     map_areas(&mut calls, fd, &mut space, AREAS)?;
     close(&mut calls, fd)?;
@@ -145,7 +146,7 @@ pub fn forbid(calls: &mut Calls<'_>, line: &Line<'_>) -> io::Result<()> {
 }
 
 /// Where there is a `syscall` instruction before the engine has brought its own.
-fn system_call_in_vdso(thread: &Stopped, lines: &[Line<'_>]) -> io::Result<u64> {
+pub fn system_call_in_vdso(thread: &Stopped, lines: &[Line<'_>]) -> io::Result<u64> {
     let missing =
         || io::Error::other("the kernel gives programs no vDSO (is it switched off by `vdso=0`?)");
     let vdso = lines

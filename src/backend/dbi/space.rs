@@ -88,6 +88,8 @@ pub struct Space {
     pub pages: Pages,
     /// Areas that its threads can use. Those that were mapped before a fork are shared by both processes: each has some.
     pub areas: Vec<Rc<Area>>,
+    /// Memory that is taken for nothing to be there: start and end of each piece.
+    pub reserved: Vec<(u64, u64)>,
 }
 
 impl Space {
@@ -138,6 +140,7 @@ impl Space {
             ranges: self.ranges.clone(),
             pages: Pages::default(),
             areas: self.areas.clone(),
+            reserved: self.reserved.clone(),
         }
     }
 
@@ -181,7 +184,9 @@ impl Space {
             .iter()
             .map(|area| (area.address, area.address + AREA_BYTES));
         let translations = self.translations.borrow();
-        translations.cache.places().chain(areas).collect()
+        let reserved = self.reserved.iter().copied();
+        let own = translations.cache.places().chain(areas);
+        own.chain(reserved).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 // Raw clone3: ten threads on stacks of their own, joined through the futex at their child_tid.
 // prints: sum 55
+// unpinned
 // build dynamic: gcc -O2
 // build static: gcc -O2 -static
 #include "check.h"

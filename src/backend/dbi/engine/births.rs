@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+use super::super::addresses::{self, Above};
 use super::super::clock::Clock;
 use super::super::setup;
-use super::super::space::Area;
+use super::super::space::{Area, Space};
 use super::super::support::{self, Unsupported};
 use super::{Engine, Expected, Process, Thread, files, unknown};
 use crate::backend::marks::Marks;
@@ -37,7 +38,8 @@ impl Engine {
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
-        let space = setup::install(
+        let above = self.fix_addresses(stopped);
+        let mut space = setup::install(
             stopped,
             &self.pool,
             self.store.as_ref(),
@@ -45,10 +47,13 @@ impl Engine {
             self.machine,
         )?;
         if self.magic != MAGIC_CALL {
-            let translations = space.translations.borrow();
+            let translations = &mut *space.translations.borrow_mut();
             translations
                 .cache
                 .set_magic(self.magic, &translations.memory);
+        }
+        if let Some(above) = above {
+            self.reserve(stopped, &mut space, above);
         }
         self.modules.extend(files(space.ranges.iter()));
         let base = space.areas[0].address;
@@ -72,6 +77,30 @@ impl Engine {
             )
         });
         self.redirect(pid, stopped, registers)
+    }
+
+    /// Moves a new program to fixed addresses, where that is ours to do; the memory that must be taken then.
+    fn fix_addresses(&mut self, stopped: &Stopped) -> Option<Above> {
+        let held = self.fixed_addresses.as_mut()?;
+        match addresses::fix(stopped) {
+            Ok(above) => Some(above),
+            Err(error) => {
+                *held = Err(error);
+                None
+            }
+        }
+    }
+
+    /// Takes the memory above the mappings of a program.
+    fn reserve(&mut self, stopped: &Stopped, space: &mut Space, above: Above) {
+        let (call, pieces): (_, Vec<_>) = {
+            let cache = &space.translations.borrow().cache;
+            (cache.system_call(), cache.places().collect())
+        };
+        match addresses::reserve(stopped, call, above, &pieces) {
+            Ok(reserved) => space.reserved = reserved,
+            Err(error) => self.fixed_addresses = Some(Err(error)),
+        }
     }
 
     /// Gives a thread an area: one that is free, or a new one.

@@ -13,14 +13,24 @@ use super::super::space::How;
 use super::super::support::{self, Unsupported, Whose};
 use super::{Engine, Expected, files, unknown};
 use crate::dbi::cache::Full;
-use crate::dbi::layout::slot;
+use crate::dbi::layout::{MAGIC_CALL, slot};
 use crate::sys::Pid;
 use crate::sys::image;
+use crate::sys::machine::is_filtered;
 use crate::sys::ptrace::Stopped;
 use crate::sys::tree::Call;
 
 /// The system call that every filter of a program must allow, and that does us no harm when skipped.
 const ALLOWED_CALL: u32 = libc::SYS_rt_sigreturn as u32;
+
+/// The system call by which translated code leaves at first. A filter that is on us, a container's, is on our programs, too:
+/// what it does not know it refuses, and then the tracer is not told (seccomp(2): an errno comes before a report).
+pub(super) fn first_magic() -> u32 {
+    match is_filtered() {
+        true => ALLOWED_CALL,
+        false => MAGIC_CALL,
+    }
+}
 
 /// `mcontext_t.rip` behind the stack pointer at rt_sigreturn (arch/x86/include/uapi/asm/sigcontext.h): 40 bytes of
 /// ucontext, then 16 registers.
@@ -119,7 +129,7 @@ impl Engine {
         self.magic = ALLOWED_CALL;
         for process in self.processes.values() {
             let space = process.space.borrow();
-            let translations = space.translations.borrow();
+            let translations = &mut *space.translations.borrow_mut();
             translations
                 .cache
                 .set_magic(ALLOWED_CALL, &translations.memory);
