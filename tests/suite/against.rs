@@ -6,8 +6,8 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::common::Need::{DefaultBackend, Program};
-use crate::common::{assert_no_process, case, eventually, mark, output, processes_with, stderr};
-use crate::project::{BUILT, Project, contains, hot, scripted, shell, signal, spawn, workload};
+use crate::common::{case, eventually, mark, output, stderr};
+use crate::project::{BUILT, Project, contains, end_by, hot, scripted, shell, spawn, workload};
 
 pub fn cases() -> Vec<Trial> {
     let all = [DefaultBackend, Program("gcc"), Program("git")];
@@ -160,11 +160,7 @@ fn a_worktree_does_not_outlive_an_interruption() {
         let child = spawn(&project, &["check", "--against", "HEAD"], &mark);
         eventually("the revision runs", || started.exists());
         fs::remove_file(&started).unwrap();
-        assert!(!processes_with(&mark).is_empty());
-        signal(&child, name);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), code, "{}", stderr(&output));
-        assert_no_process(&mark);
+        end_by(child, name, code, &mark);
         if code.is_some() {
             project.assert_clean();
         }

@@ -1,14 +1,16 @@
 //! Signals and sudden ends: nothing is left behind, nothing is half written.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::common::Need::DefaultBackend;
-use crate::common::{assert_no_process, case, eventually, mark, processes_with, stderr, stdout};
-use crate::project::{Project, contains, scripted, shell, signal, spawn, workload};
+use crate::common::{assert_no_process, case, eventually, mark, stderr, stdout};
+use crate::project::{
+    Project, contains, end_by, scripted, shell, signal, spawn, spawn_by, workload,
+};
 
 pub fn cases() -> Vec<Trial> {
     let real = [DefaultBackend];
@@ -102,13 +104,9 @@ fn an_interrupted_check_leaves_nothing() {
         eventually("a workload starts", || {
             project.path().join("started").exists()
         });
-        assert!(!processes_with(&mark).is_empty());
-        signal(&child, name);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        let output = end_by(child, name, Some(code), &mark);
         contains(&stderr(&output), &["stopped by signal"]);
         assert_eq!(stdout(&output), "");
-        assert_no_process(&mark);
         project.assert_clean();
     }
 }
@@ -118,21 +116,7 @@ fn a_signal_to_be_ignored_is_ignored() {
         &shell("a", "touch started; sleep 0.5", "repeat = 1"),
         &scripted(&[1]),
     );
-    let mut child = Command::new("nohup");
-    let command = project.command(&["check"]);
-    let child = child
-        .arg(command.get_program())
-        .args(command.get_args())
-        .current_dir(project.path())
-        .envs(
-            command
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = spawn_by(Command::new("nohup"), &project, &["check"]);
     eventually("a workload starts", || {
         project.path().join("started").exists()
     });
@@ -150,11 +134,7 @@ fn an_interrupted_build_leaves_nothing() {
         eventually("the build starts", || {
             project.path().join("started").exists()
         });
-        assert!(!processes_with(&mark).is_empty());
-        signal(&child, name);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), code, "{}", stderr(&output));
-        assert_no_process(&mark);
+        end_by(child, name, code, &mark);
         project.assert_clean();
     }
 }

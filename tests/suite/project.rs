@@ -8,7 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{counterfoil, folder, output, stderr, stdout, write};
+use crate::common::{
+    assert_no_process, counterfoil, folder, output, processes_with, stderr, stdout, write,
+};
 
 /// A project in a folder of its own, with a temporary folder of its own, so that leftovers are seen.
 pub struct Project {
@@ -215,12 +217,30 @@ pub fn signal(child: &Child, name: &str) {
     assert!(status.unwrap().success());
 }
 
+/// Sends a signal to a command that has processes of this mark: it ends with this code (none for a death by signal) and
+/// leaves none of them.
+#[track_caller]
+pub fn end_by(child: Child, name: &str, code: Option<i32>, mark: &str) -> Output {
+    assert!(!processes_with(mark).is_empty());
+    signal(&child, name);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), code, "{}", stderr(&output));
+    assert_no_process(mark);
+    output
+}
+
+/// Starts the command with a mark in its environment.
 pub fn spawn(project: &Project, arguments: &[&str], mark: &str) -> Child {
-    let command = project.command(arguments);
-    let mut undisturbed = Command::new("env");
     // A test that runs in the background of a shell ignores interruptions, and so would what it starts.
-    undisturbed
-        .arg("--default-signal")
+    let mut undisturbed = Command::new("env");
+    undisturbed.arg("--default-signal").env("MARK", mark);
+    spawn_by(undisturbed, project, arguments)
+}
+
+/// Starts it by another that takes a command behind its own words.
+pub fn spawn_by(mut starter: Command, project: &Project, arguments: &[&str]) -> Child {
+    let command = project.command(arguments);
+    starter
         .arg(command.get_program())
         .args(command.get_args())
         .current_dir(project.path())
@@ -229,7 +249,6 @@ pub fn spawn(project: &Project, arguments: &[&str], mark: &str) -> Child {
                 .get_envs()
                 .filter_map(|(name, value)| Some((name, value?))),
         )
-        .env("MARK", mark)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
