@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode};
 
 use common::Need::{Program, Step};
 use common::{
-    case, compile, count_json, counterfoil, folder, instructions, output, python, stderr, stdout,
-    write,
+    case, compile, compile_small, count_json, counterfoil, folder, instructions, output, python,
+    stderr, stdout, write,
 };
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let gcc = [Program("valgrind"), Program("gcc")];
     let interpreted = [Program("valgrind"), Program("python3")];
     let all = [Program("valgrind"), Program("gcc"), Step];
+    let small = [Program("valgrind"), Program("musl-gcc"), Step];
     common::run(vec![
         case("ten_of_ten_runs_of_true_agree", &valgrind, || {
             agrees(&["true"])
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
         ),
         case(
             "a_forked_copy_is_counted_once",
-            &all,
+            &small,
             a_forked_copy_is_counted_once,
         ),
         case(
@@ -140,7 +141,7 @@ fn main() -> ExitCode {
         ),
         case(
             "regions_leave_setup_and_teardown_out",
-            &all,
+            &small,
             regions_leave_setup_and_teardown_out,
         ),
     ])
@@ -315,13 +316,13 @@ fn a_forked_copy_is_counted_once() {
         #include <unistd.h>
         static void work(long n) { for (volatile long i = 0; i < n; i++) ; }
         int main(void) {
-            work(1000000);
-            if (fork() == 0) { work(1000); _exit(0); }
+            work(10000);
+            if (fork() == 0) { work(10); _exit(0); }
             wait(0);
             return 0;
         }";
     let folder = folder();
-    let program = compile(folder.path(), "fork.c", source, &["-O1"]);
+    let program = compile_small(folder.path(), "fork.c", source, &[]);
     let program = program.to_str().unwrap();
     let stepped = instructions(&count_json(&["--backend", "step", "--", program]));
     for backend in ["cachegrind", "callgrind"] {
@@ -616,17 +617,17 @@ fn regions_leave_setup_and_teardown_out() {
         #include <counterfoil.h>
         static void work(long n) { for (volatile long i = 0; i < n; i++) ; }
         int main(void) {
-            work(100000);
+            work(10000);
             for (int i = 0; i < 3; i++) {
                 COUNTERFOIL_REGION_BEGIN("middle");
                 work(1000);
                 COUNTERFOIL_REGION_END("middle");
             }
-            work(100000);
+            work(10000);
             return 0;
         }"#;
     let folder = folder();
-    let program = compile(folder.path(), "regions.c", source, &["-O1", &include]);
+    let program = compile_small(folder.path(), "regions.c", source, &[&include]);
     let mut counts = Vec::new();
     for backend in ["step", "dbi", "callgrind"] {
         let report = count_json(&[

@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode};
 
 use common::Need::{Program, Step};
 use common::{
-    Need, case, compile, counterfoil, folder, instructions, output, skipped, stderr, stdout, write,
+    Need, case, compile, compile_small, counterfoil, folder, instructions, output, skipped, stderr,
+    stdout, write,
 };
 use libtest_mimic::Trial;
 
@@ -27,7 +28,11 @@ fn main() -> ExitCode {
     ];
     let trials = cases.map(|(name, body)| case(name, &[Need::Step, Need::Program("gcc")], body));
     let ids = [
-        needs_namespaces("process_ids_are_the_same_in_every_run", &[Step], same_ids),
+        needs_namespaces(
+            "process_ids_are_the_same_in_every_run",
+            &[Step, Program("musl-gcc")],
+            same_ids,
+        ),
         needs_namespaces(
             "process_ids_are_the_same_in_runs_side_by_side",
             &[Step],
@@ -274,12 +279,34 @@ fn names() {
 /// A shell, a child of it and one without a parent tell who they are.
 const FAMILY: &str = "echo $$ $PPID; sh -c 'echo $$ $PPID; (sh -c \"echo \\$\\$ >&2\") 2>&1'";
 
-/// What it says in a namespace where it is the first.
+/// The same family in C, for `step`, which takes ten seconds for the shells.
+const SMALL_FAMILY: &str = r#"
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    static char *const child[] = {"family", "child", 0}, *const last[] = {"family", "child", "of", 0};
+    if (count < 3) {
+        printf("%d %d\n", getpid(), getppid());
+        fflush(stdout);
+        if (fork() == 0) execv("/proc/self/exe", count == 1 ? child : last);
+        wait(0);
+    } else printf("%d\n", getpid());
+    return 0;
+}
+"#;
+
+/// What they say in a namespace where they are the first.
 const NUMBERED: &str = "2 0\n3 2\n4\n";
 
-/// What the shell script of [`FAMILY`] writes, its count, and whether its ids were pinned.
-fn family(command: &mut Command, backend: &str) -> (String, u64, serde_json::Value) {
-    let ran = output(command.args(["count", "--json", "-b", backend, "--", "sh", "-c", FAMILY]));
+/// What the family writes, its count, and whether its ids were pinned.
+fn family(
+    command: &mut Command,
+    backend: &str,
+    words: &[&str],
+) -> (String, u64, serde_json::Value) {
+    let count = ["count", "--json", "-b", backend, "--"];
+    let ran = output(command.args(count).args(words));
     assert!(ran.status.success(), "{}", stderr(&ran));
     let report: serde_json::Value = serde_json::from_str(&stdout(&ran)).unwrap();
     let state = report["pinned"]["process-ids"].clone();
@@ -287,13 +314,16 @@ fn family(command: &mut Command, backend: &str) -> (String, u64, serde_json::Val
 }
 
 fn same_ids() {
-    for backend in ["dbi", "step"] {
-        let first = family(&mut counterfoil(&[]), backend);
+    let folder = folder();
+    let small = compile_small(folder.path(), "family.c", SMALL_FAMILY, &[]);
+    let small = small.to_str().unwrap();
+    for (backend, words) in [("dbi", &["sh", "-c", FAMILY][..]), ("step", &[small])] {
+        let again = || family(&mut counterfoil(&[]), backend, words);
+        let first = again();
         assert_eq!(first.0, NUMBERED, "{backend}");
         assert_eq!(first.2["state"], "pinned", "{backend}");
-        // Stepping takes seconds.
-        for _ in 0..if backend == "dbi" { 9 } else { 1 } {
-            assert_eq!(family(&mut counterfoil(&[]), backend), first, "{backend}");
+        for _ in 0..9 {
+            assert_eq!(again(), first, "{backend}");
         }
     }
 }
@@ -339,7 +369,8 @@ fn same_ids_without_root() {
             .env("HOME", "/nonexistent");
         command
     };
-    let dbi = || family(nobody().stdin(std::process::Stdio::null()), "dbi");
+    let words = ["sh", "-c", FAMILY];
+    let dbi = || family(nobody().stdin(std::process::Stdio::null()), "dbi", &words);
     let first = dbi();
     assert_eq!(first.0, NUMBERED);
     assert_eq!(first.2["state"], "pinned");

@@ -131,16 +131,16 @@ fn build() -> Result<PathBuf, String> {
         "cargo",
         "build",
         "--locked",
-        "--bin",
+        "--package",
         "counterfoil",
-        "--example",
-        "perf_counters",
+        "--package",
+        "perf-counters",
     ];
     output(script("cross").args(cargo).env("CARGO_TARGET_DIR", &target))?;
     let folder = target.join("machine");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let built = target.join("aarch64-unknown-linux-gnu/debug");
-    for binary in ["counterfoil", "examples/perf_counters"] {
+    for binary in ["counterfoil", "perf_counters"] {
         let stripped = folder.join(Path::new(binary).file_name().unwrap_or_default());
         output(
             Command::new("aarch64-linux-gnu-strip")

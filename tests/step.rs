@@ -12,7 +12,7 @@ use counterfoil::backend::step::Step;
 use counterfoil::backend::{Backend, Detail};
 use counterfoil::model::{Caveat, Outcome, Pin, PinState, Run};
 use counterfoil::sys::spawn::Launch;
-use program::{Program, compile, function, opcode};
+use program::{Program, compile, compile_small, function, opcode};
 
 const ALL: Detail = Detail {
     opcodes: true,
@@ -25,7 +25,13 @@ fn asm(body: &str) -> Program {
     compile("prog.S", &source, &["-nostdlib", "-static"])
 }
 
+/// A C program that starts quickly, for what is not about its C library.
 fn c(body: &str) -> Program {
+    compile_small("prog.c", body, &["-O1"])
+}
+
+/// With the C library and the dynamic loader of real programs.
+fn dynamic(body: &str) -> Program {
     compile("prog.c", body, &["-O1", "-pthread"])
 }
 
@@ -162,7 +168,7 @@ fn vfork_and_exec_count_on_both_sides() {
 
 #[test]
 fn every_thread_counts() {
-    let run = c("#include <pthread.h>\n
+    let run = dynamic("#include <pthread.h>\n
         __attribute__((naked, used, noinline)) void burn(void) { __asm__(\"mov $1000,%ecx\\n1: dec %ecx\\njnz 1b\\nret\"); }
         static void *work(void *p) { for (int i = 0; i < 5; i++) burn(); return p; }
         int main() { pthread_t t[8]; for (int i = 0; i < 8; i++) pthread_create(&t[i], 0, work, 0);
@@ -174,7 +180,7 @@ fn every_thread_counts() {
 
 #[test]
 fn threads_that_an_exit_cuts_off_leave_the_count_sound() {
-    let run = c("#include <pthread.h>\n#include <unistd.h>\n
+    let run = dynamic("#include <pthread.h>\n#include <unistd.h>\n
         static void *work(void *p) { pause(); return p; }
         int main() { pthread_t t; for (int i = 0; i < 20; i++) pthread_create(&t, 0, work, 0); _exit(0); }")
     .count();
@@ -183,7 +189,7 @@ fn threads_that_an_exit_cuts_off_leave_the_count_sound() {
 
 #[test]
 fn an_exec_by_another_thread_than_the_first_is_followed() {
-    let run = c("#include <pthread.h>\n#include <unistd.h>\n
+    let run = dynamic("#include <pthread.h>\n#include <unistd.h>\n
         static char **args; static void *work(void *p) { args[1] = \"x\"; execv(args[0], args); return p; }
         int main(int n, char **v) { if (n > 1) return 0; char *a[] = { v[0], 0, 0 }; args = a; pthread_t t;
           pthread_create(&t, 0, work, 0); for (;;) pause(); }")
@@ -392,7 +398,7 @@ fn code_made_at_run_time_is_counted_under_its_mapping() {
 
 #[test]
 fn a_dynamic_program_gives_the_same_count_every_time() {
-    let program = c("#include <stdio.h>\nint main() { printf(\"%s\", \"\"); return 0; }");
+    let program = dynamic("#include <stdio.h>\nint main() { printf(\"%s\", \"\"); return 0; }");
     let first = program.count();
     assert_eq!(first.instructions, program.count().instructions);
     assert!(

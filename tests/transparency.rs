@@ -4,12 +4,13 @@ mod common;
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, Output, Stdio};
 use std::time::Duration;
 
 use common::Need::{Program, Step};
 use common::{
-    assert_no_process, case, compile, counterfoil, folder, mark, output, stderr, stdout, write,
+    assert_no_process, case, compile, compile_small, counterfoil, folder, mark, output, stderr,
+    stdout, write,
 };
 
 /// Backends that every machine of the tests has, by how they run the program.
@@ -20,16 +21,21 @@ const TRACERS: [&str; 2] = ["dbi", "step"];
 
 fn main() -> ExitCode {
     let all = [Program("valgrind"), Program("gcc"), Step];
+    let small = [Program("valgrind"), Program("musl-gcc"), Step];
     common::run(vec![
-        case("passes_exit_codes_through", &all, passes_exit_codes_through),
+        case(
+            "passes_exit_codes_through",
+            &small,
+            passes_exit_codes_through,
+        ),
         case(
             "reports_death_by_signal_as_a_shell_does",
-            &all,
+            &small,
             reports_death_by_signal_as_a_shell_does,
         ),
         case(
             "passes_input_and_output_through_untouched",
-            &all,
+            &small,
             passes_input_and_output_through_untouched,
         ),
         case(
@@ -66,7 +72,7 @@ fn main() -> ExitCode {
         ),
         case(
             "kills_the_whole_tree_when_time_is_up",
-            &all,
+            &small,
             kills_the_whole_tree_when_time_is_up,
         ),
         case(
@@ -101,22 +107,56 @@ fn under(backend: &str, command: &[&str]) -> std::process::Command {
     counterfoil(&arguments)
 }
 
+/// It ended so, wrote this to standard output, and our report says this of it.
+#[track_caller]
+fn ended(backend: &str, run: &Output, code: i32, wrote: &str, report: &str) {
+    assert_eq!(
+        (run.status.code(), stdout(run).as_str()),
+        (Some(code), wrote),
+        "{backend}"
+    );
+    let said = stderr(run);
+    assert!(said.contains(report), "{backend}: {said}");
+}
+
+/// Ends with the code that it is told, or by the signal when it is negative; told nothing, copies its input and complains.
+const ACTS: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    if (count > 1) {
+        int told = atoi(words[1]);
+        if (told < 0) kill(getpid(), -told);
+        return told;
+    }
+    static char buffer[4096];
+    ssize_t got;
+    while ((got = read(0, buffer, sizeof buffer)) > 0) write(1, buffer, got);
+    write(2, "oops\n", 5);
+    return 0;
+}
+"#;
+
 fn passes_exit_codes_through() {
+    let folder = folder();
+    let program = compile_small(folder.path(), "acts.c", ACTS, &[]);
     for backend in BACKENDS {
         for code in [0, 1, 42, 255] {
-            let run = output(&mut under(backend, &["sh", "-c", &format!("exit {code}")]));
+            let told = code.to_string();
+            let run = output(&mut under(backend, &[program.to_str().unwrap(), &told]));
             assert_eq!(run.status.code(), Some(code), "{backend}: {}", stderr(&run));
         }
     }
 }
 
 fn reports_death_by_signal_as_a_shell_does() {
+    let folder = folder();
+    let program = compile_small(folder.path(), "acts.c", ACTS, &[]);
     for backend in BACKENDS {
-        for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
-            let run = output(&mut under(
-                backend,
-                &["sh", "-c", &format!("kill -{name} $$")],
-            ));
+        for number in [libc::SIGTERM, libc::SIGKILL, libc::SIGSEGV] {
+            let told = (-number).to_string();
+            let run = output(&mut under(backend, &[program.to_str().unwrap(), &told]));
             assert_eq!(
                 run.status.code(),
                 Some(128 + number),
@@ -128,9 +168,11 @@ fn reports_death_by_signal_as_a_shell_does() {
 }
 
 fn passes_input_and_output_through_untouched() {
+    let folder = folder();
+    let program = compile_small(folder.path(), "acts.c", ACTS, &[]);
     let bytes: Vec<u8> = (0..=255).cycle().take(70_000).collect();
     for backend in BACKENDS {
-        let mut child = under(backend, &["sh", "-c", "cat; echo oops >&2"])
+        let mut child = under(backend, &[program.to_str().unwrap()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -226,16 +268,7 @@ fn passes_a_signal_on() {
         let child = start_waiting(backend);
         kill(&child.id().to_string(), "-TERM");
         let run = child.wait_with_output().unwrap();
-        assert_eq!(
-            (run.status.code(), stdout(&run).as_str()),
-            (Some(7), "caught\n"),
-            "{backend}"
-        );
-        assert!(
-            stderr(&run).contains("instructions"),
-            "{backend}: {}",
-            stderr(&run)
-        );
+        ended(backend, &run, 7, "caught\n", "instructions");
     }
 }
 
@@ -318,16 +351,7 @@ fn returns_when_a_background_child_is_left() {
         let pid = std::fs::read_to_string(note).unwrap();
         // A child that was waited for, or hurt, could not be ended now.
         kill(pid.trim(), "-KILL");
-        assert_eq!(
-            (run.status.code(), stdout(&run).as_str()),
-            (Some(0), "done\n"),
-            "{backend}"
-        );
-        assert!(
-            stderr(&run).contains("still r"),
-            "{backend} names what is not counted: {}",
-            stderr(&run)
-        );
+        ended(backend, &run, 0, "done\n", "still r");
     }
 }
 
@@ -341,16 +365,8 @@ fn ends_a_background_child(backend: &str) {
         &[&options[..], &["--", "sh", "-c", script]].concat(),
     ));
     assert_no_process(&mark);
-    assert_eq!(
-        (run.status.code(), stdout(&run).as_str()),
-        (Some(0), "done\n"),
-        "{backend}"
-    );
-    assert!(
-        stderr(&run).contains("still r"),
-        "{backend}: {}",
-        stderr(&run)
-    );
+    // The report names what is not counted.
+    ended(backend, &run, 0, "done\n", "still r");
 }
 
 /// However its processes detach themselves: with us goes the first process of their namespace, and with that all others.
@@ -375,20 +391,31 @@ fn dies_with_us() {
     }
 }
 
+/// Three generations that wait; the middle one makes the file of the name that it is told.
+const GENERATIONS: &str = r#"
+#include <fcntl.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    if (fork() == 0) {
+        if (fork() != 0) close(creat(words[1], 0600));
+    }
+    for (;;) sleep(1000);
+}
+"#;
+
 fn kills_the_whole_tree_when_time_is_up() {
     for backend in BACKENDS {
         let folder = folder();
+        let program = compile_small(folder.path(), "generations.c", GENERATIONS, &[]);
+        let program = program.to_str().unwrap();
         let started = folder.path().join("started");
-        let script = format!(
-            "(touch {}; sleep 1000; :) & sleep 1000; wait",
-            started.display()
-        );
         let mark = mark(backend);
         let variable = format!("MARK={mark}");
         // A busy machine may need longer to start them all.
         for limit in ["2s", "8s", "32s", "128s"] {
             let options = ["count", "--backend", backend, "--env", &variable];
-            let command = ["--timeout", limit, "--", "sh", "-c", &script];
+            let file = started.to_str().unwrap();
+            let command = ["--timeout", limit, "--", program, file];
             let run = output(&mut counterfoil(&[&options[..], &command].concat()));
             assert_eq!(run.status.code(), Some(124), "{backend}: {}", stderr(&run));
             assert!(stderr(&run).contains("time"), "{backend}: {}", stderr(&run));

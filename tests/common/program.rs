@@ -1,4 +1,5 @@
 //! Programs built from source and counted in this process, by a backend of the test's choice.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,14 +18,24 @@ pub struct Program {
 
 /// Compiles; a missing compiler fails the test, because without it nothing here is tested.
 pub fn compile(name: &str, source: &str, flags: &[&str]) -> Program {
+    built_by("gcc", name, source, flags)
+}
+
+/// A C program whose start is some hundred instructions, with a small C library (musl) and no dynamic loader.
+pub fn compile_small(name: &str, source: &str, flags: &[&str]) -> Program {
+    built_by("musl-gcc", name, source, &[&["-static"], flags].concat())
+}
+
+fn built_by(compiler: &str, name: &str, source: &str, flags: &[&str]) -> Program {
     let folder = tempfile::tempdir().unwrap();
     let (file, path) = (folder.path().join(name), folder.path().join("prog"));
     std::fs::write(&file, source).unwrap();
     let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/include");
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-g", "-I"]).arg(shim).arg("-o").arg(&path);
-    let status = gcc.arg(&file).args(flags).status();
-    assert!(status.expect("gcc is needed: install it").success());
+    let mut command = Command::new(compiler);
+    command.args(["-g", "-I"]).arg(shim).arg("-o").arg(&path);
+    let status = command.arg(&file).args(flags).status();
+    let status = status.unwrap_or_else(|_| panic!("{compiler} is needed: install it"));
+    assert!(status.success());
     Program { folder, path }
 }
 
