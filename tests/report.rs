@@ -207,6 +207,11 @@ fn full() -> Measurement {
             pid: 4711,
             address: "93.184.216.34:443".to_owned(),
             times: 3,
+            callers: vec![Spot {
+                module: "libcurl.so.4".to_owned(),
+                function: "Curl_conn_connect".to_owned(),
+                line: None,
+            }],
         }],
     }
 }

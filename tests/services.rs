@@ -112,11 +112,14 @@ print(pieces)
 const CONNECT: &str = r#"
 #include <arpa/inet.h>
 #include <sys/socket.h>
-int main(void) {
+__attribute__((noinline)) static int reach(const char *ip) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(443)};
-    inet_aton("192.0.2.7", &to.sin_addr);
-    return connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&to, sizeof to) ? 7 : 0;
+    inet_aton(ip, &to.sin_addr);
+    int failed = connect(socket(AF_INET, SOCK_STREAM, 0), (void *)&to, sizeof to);
+    return failed + 1;
 }
+__attribute__((noinline)) static int phones_home(void) { return reach("192.0.2.7") + 1; }
+int main(void) { return phones_home() == 1 ? 7 : 0; }
 "#;
 
 struct Project {
@@ -177,7 +180,9 @@ fn contains(text: &str, parts: &[&str]) {
 
 fn an_attempt_without_a_network_fails_and_is_reported() {
     let folder = folder();
-    let program = compile(folder.path(), "connect.c", CONNECT, &[]);
+    // Nothing but the call frame information leads from one function to the next.
+    let options = ["-O1", "-fomit-frame-pointer"];
+    let program = compile(folder.path(), "connect.c", CONNECT, &options);
     let program = program.to_str().unwrap();
     for network in ["none", "loopback"] {
         let report = count_json(&["--backend", "dbi", "--network", network, program]);
@@ -187,13 +192,16 @@ fn an_attempt_without_a_network_fails_and_is_reported() {
         assert_eq!(attempts[0]["address"], "192.0.2.7:443");
         assert_eq!(attempts[0]["program"], program);
         assert_eq!(attempts[0]["pid"], 2, "as the program knows itself");
+        let callers = attempts[0]["callers"].as_array().unwrap();
+        let functions: Vec<_> = callers.iter().map(|caller| &caller["function"]).collect();
+        assert_eq!(functions[..3], ["reach", "phones_home", "main"]);
         assert_eq!(report["pinned"]["network"]["state"], "pinned");
     }
     let output =
         counterfoil(&["count", "--backend", "step", "--network", "none", program]).output();
     contains(
         &stderr(&output.unwrap()),
-        &["tried to connect to 192.0.2.7:443"],
+        &["tried to connect to 192.0.2.7:443, from `reach` in connect.bin: "],
     );
 }
 

@@ -52,7 +52,7 @@ use self::log::Log;
 use self::store::Store;
 use super::profile::Modules;
 use super::program_file::ProgramFile;
-use super::{Backend, BackendError, Detail, Ready, Settings, Unavailable, finish, traced};
+use super::{Backend, BackendError, Detail, Ready, Settings, Unavailable, callers, finish, traced};
 use crate::dbi::layout::MAGIC_CALL;
 use crate::model::course::Courses;
 use crate::model::{BackendKind, Run};
@@ -198,7 +198,7 @@ impl Dbi {
             modules: counted.modules,
             pinning: finish::pinning(&launch, &finished),
             caveats,
-            attempts: finished.attempts,
+            attempts: callers::named(finished.attempts, &self.modules),
         };
         Ok((run, counted.courses.unwrap_or_default()))
     }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
-use super::{Backend, BackendError, Detail, Ready, Unavailable, finish};
+use super::{Backend, BackendError, Detail, Ready, Unavailable, callers, finish};
 use crate::model::{BackendKind, Functions, OpcodeMix, ProcessCount, RegionCount, Run};
 use crate::sys::spawn::Launch;
 use crate::sys::tree::{self, Watcher};
@@ -139,7 +139,7 @@ impl Backend for Fake {
             modules: Vec::new(),
             pinning: finish::pinning(launch, &finished),
             caveats: finish::caveats(&finished),
-            attempts: finished.attempts,
+            attempts: callers::unnamed(finished.attempts),
         })
     }
 }

@@ -6,6 +6,7 @@
 #[cfg(not(target_arch = "x86_64"))]
 pub mod absent;
 pub mod all;
+mod callers;
 #[cfg(target_arch = "x86_64")]
 pub mod dbi;
 pub mod doctor;

@@ -19,7 +19,8 @@ use self::control::{Control, ControlError, Seen};
 use self::ledger::RegionError;
 use self::plan::Plan;
 use self::session::Session;
-use super::{Backend, BackendError, Detail, Ready, Unavailable, finish, selftest};
+use super::profile::Modules;
+use super::{Backend, BackendError, Detail, Ready, Unavailable, callers, finish, selftest};
 use crate::model::{BackendKind, Caveat, ProcessCount, RegionCount, Run};
 use crate::sys::machine::Machine;
 use crate::sys::spawn::{Launch, Stream};
@@ -171,7 +172,7 @@ fn count(
         processes: processes(session, &launch),
         pinning: finish::pinning(&launch, &finished),
         caveats,
-        attempts: finished.attempts,
+        attempts: callers::named(finished.attempts, &Modules::default()),
     })
 }
 

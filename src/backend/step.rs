@@ -86,7 +86,7 @@ fn other_architecture() -> Unavailable {
 mod counting {
     use super::Step;
     use super::counter::Counter;
-    use crate::backend::{BackendError, Detail, Unavailable, finish, traced};
+    use crate::backend::{BackendError, Detail, Unavailable, callers, finish, traced};
     use crate::model::{BackendKind, Caveat, Pin, Pinning, Run};
     use crate::sys::spawn::Launch;
     use crate::sys::tree::{self, Finished};
@@ -132,7 +132,7 @@ mod counting {
                 modules: counted.modules,
                 pinning: pinning(launch, &finished, on_one_cpu),
                 caveats,
-                attempts: finished.attempts,
+                attempts: callers::named(finished.attempts, &self.modules),
             })
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Outcome;
 
@@ -215,15 +215,22 @@ impl Cause {
 }
 
 /// A place in a program as people know it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spot {
     /// The file that the code is in, without its folder.
     pub module: String,
     /// The function, or `[module+0x...]`.
     pub function: String,
     /// `file:line`, where there is debug information.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
+}
+
+impl Spot {
+    /// Whether its function has a name.
+    pub fn is_named(&self) -> bool {
+        !self.function.starts_with('[')
+    }
 }
 
 impl fmt::Display for Spot {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::explanation::Spot;
+
 /// The network that a program has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,6 +66,9 @@ pub struct Attempt {
     pub address: String,
     /// How often it was tried.
     pub times: u64,
+    /// Who tried it first: the function that called the C library, its caller, and so on; empty where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<Spot>,
 }
 
 #[cfg(test)]

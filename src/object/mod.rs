@@ -7,8 +7,10 @@
 mod lines;
 mod needed;
 mod symbols;
+pub mod unwind;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use object::elf;
@@ -131,6 +133,13 @@ impl Elf {
     pub(crate) fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let file = self.file().ok()?;
         file.section_by_name(name)?.uncompressed_data().ok()
+    }
+
+    /// The stated addresses of a section.
+    pub(crate) fn section_range(&self, name: &str) -> Option<Range<u64>> {
+        let file = self.file().ok()?;
+        let section = file.section_by_name(name)?;
+        Some(section.address()..section.address().checked_add(section.size())?)
     }
 
     fn bytes_in(&self, segment: &Segment, svma: u64) -> Option<&[u8]> {

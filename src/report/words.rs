@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::number::{counted, grouped, share};
 use super::style::visible;
+use crate::model::explanation::Spot;
 use crate::model::{
     Attempt, Caveat, Comparison, Difference, Limit, Outcome, Pin, Repeats, Split, Verdict,
 };
@@ -156,15 +157,30 @@ pub fn attempt(attempt: &Attempt) -> String {
         pid,
         address,
         times,
+        callers,
     } = attempt;
     let name = program.rsplit('/').next().unwrap_or(program);
     let often = match times {
         1 => String::new(),
         times => format!(", {} times", grouped(*times)),
     };
-    let text =
-        format!("{name} (pid {pid}) tried to connect to {address}{often}: it has no such network");
+    let from = callers_of(callers);
+    let text = format!(
+        "{name} (pid {pid}) tried to connect to {address}{often}{from}: it has no such network"
+    );
     visible(&text).into_owned()
+}
+
+/// The innermost caller; where it has no name, also the first that has.
+fn callers_of(callers: &[Spot]) -> String {
+    let Some(first) = callers.first() else {
+        return String::new();
+    };
+    let mut named = callers.iter().filter(|caller| caller.is_named());
+    match named.next().filter(|named| *named != first) {
+        Some(named) => format!(", from {first}, below {named}"),
+        None => format!(", from {first}"),
+    }
 }
 
 /// `fact: before -> after`, digests shortened where that still tells them apart.

@@ -1,23 +1,71 @@
-//! Attempts to reach a network that a tree does not have, as its system calls show them.
+//! Attempts to reach a network that a tree does not have, as its system calls show them, and who made them.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::libc;
 use nix::unistd::Pid;
 
-use super::image;
+use super::image::{self, Mapping};
 use super::ptrace::Stopped;
 use crate::model::{Attempt, Network};
 
 /// The longest address that matters here (linux/in6.h, struct sockaddr_in6), in bytes.
 const ADDRESS_BYTES: usize = 28;
 
+/// How much of a stack is kept to tell who called whom, in bytes.
+const STACK_BYTES: usize = 64 << 10;
+
+/// An attempt, and where its thread stood when it was made first.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The attempt, as yet without its callers.
+    pub attempt: Attempt,
+    /// Where it was made; none where that could not be read.
+    pub stand: Option<Stand>,
+}
+
+/// Where a thread stands: what it takes to tell its callers once the program has ended.
+#[derive(Clone, Debug)]
+pub struct Stand {
+    /// Addresses of the next instruction, the stack and the frame.
+    pub registers: Frame,
+    /// What is on the stack, from its pointer on.
+    pub stack: Vec<u8>,
+    /// The files that its process has mapped.
+    pub mappings: Vec<Mapping>,
+}
+
+/// The registers that lead from a function to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The next instruction.
+    pub pc: u64,
+    /// The stack.
+    pub sp: u64,
+    /// The frame, or whatever else the compiler has put there.
+    pub fp: u64,
+}
+
+impl Stand {
+    fn of(process: Pid, stopped: &Stopped, registers: Frame) -> io::Result<Stand> {
+        let mut stack = vec![0; STACK_BYTES];
+        let read = stopped.read(registers.sp, &mut stack)?;
+        stack.truncate(read);
+        Ok(Stand {
+            registers,
+            stack,
+            mappings: image::file_mappings(process)?,
+        })
+    }
+}
+
 /// What a tree tried to reach so far.
 #[derive(Debug)]
 pub(super) struct Attempts {
     /// Whether the tree has its own machine's addresses.
     loopback: bool,
-    seen: Vec<Attempt>,
+    seen: Vec<Tried>,
 }
 
 impl Attempts {
@@ -32,8 +80,13 @@ impl Attempts {
         Some(Attempts { loopback, seen })
     }
 
-    /// Looks at the call that a thread of `process` is about to make.
-    pub(super) fn look(&mut self, process: Pid, stopped: &Stopped) {
+    /// Looks at the call that a thread of `process` is about to make, which `stands` where it says.
+    pub(super) fn look(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        stands: impl FnOnce() -> io::Result<Frame>,
+    ) {
         let bytes = named_address(stopped);
         let Some(address) = bytes.and_then(|bytes| parse(&bytes)) else {
             return;
@@ -42,26 +95,34 @@ impl Attempts {
             return;
         }
         let program = image::executable(process).unwrap_or_default();
-        self.note(Attempt {
+        let attempt = Attempt {
             program: program.display().to_string(),
             pid: image::own_id(process).unwrap_or(process).as_raw(),
             address: address.to_string(),
             times: 1,
-        });
+            callers: Vec::new(),
+        };
+        self.note(attempt, || Stand::of(process, stopped, stands().ok()?).ok());
     }
 
-    fn note(&mut self, attempt: Attempt) {
-        let same = |a: &&mut Attempt| {
-            a.pid == attempt.pid && a.address == attempt.address && a.program == attempt.program
+    fn note(&mut self, attempt: Attempt, stand: impl FnOnce() -> Option<Stand>) {
+        let same = |tried: &&mut Tried| {
+            let known = &tried.attempt;
+            known.pid == attempt.pid
+                && known.address == attempt.address
+                && known.program == attempt.program
         };
         match self.seen.iter_mut().find(same) {
-            Some(known) => known.times = known.times.saturating_add(1),
-            None => self.seen.push(attempt),
+            Some(Tried { attempt, .. }) => attempt.times = attempt.times.saturating_add(1),
+            None => self.seen.push(Tried {
+                attempt,
+                stand: stand(),
+            }),
         }
     }
 
     /// All of them, in order of the first time.
-    pub(super) fn into_list(self) -> Vec<Attempt> {
+    pub(super) fn into_list(self) -> Vec<Tried> {
         self.seen
     }
 }
@@ -151,14 +212,15 @@ mod tests {
             pid,
             address: address.to_owned(),
             times: 1,
+            callers: Vec::new(),
         };
         for (pid, address) in [(7, "10.0.0.1:1"), (8, "10.0.0.1:1"), (7, "10.0.0.1:1")] {
-            attempts.note(attempt(pid, address));
+            attempts.note(attempt(pid, address), || None);
         }
         let times: Vec<_> = attempts
             .into_list()
             .iter()
-            .map(|a| (a.pid, a.times))
+            .map(|tried| (tried.attempt.pid, tried.attempt.times))
             .collect();
         assert_eq!(times, [(7, 2), (8, 1)]);
     }

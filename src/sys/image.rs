@@ -76,8 +76,22 @@ pub fn executable_mappings(pid: Pid) -> io::Result<Vec<Mapping>> {
     Ok(text.lines().filter_map(parse_mapping).collect())
 }
 
-/// One line of /proc/PID/maps (proc_pid_maps(5)); none when it is not executable.
+/// The mappings of files of a process, executable or not: under the counting engine the program's own code is not.
+pub fn file_mappings(pid: Pid) -> io::Result<Vec<Mapping>> {
+    let text = read_proc_text(&format!("/proc/{pid}/maps"))?;
+    let mappings = text.lines().filter_map(parse_line);
+    let files = mappings.map(|(mapping, _)| mapping);
+    Ok(files.filter(|mapping| mapping.file.is_some()).collect())
+}
+
+/// One line of /proc/PID/maps; none when it is not executable.
 fn parse_mapping(line: &str) -> Option<Mapping> {
+    let (mapping, executable) = parse_line(line)?;
+    executable.then_some(mapping)
+}
+
+/// One line of /proc/PID/maps (proc_pid_maps(5)), and whether it is executable.
+fn parse_line(line: &str) -> Option<(Mapping, bool)> {
     let mut fields = line.splitn(6, ' ').map(str::trim_start);
     let (start, end) = fields.next()?.split_once('-')?;
     let executable = fields.next()?.as_bytes().get(2) == Some(&b'x');
@@ -98,7 +112,7 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
         },
         file,
     };
-    executable.then_some(mapping)
+    Some((mapping, executable))
 }
 
 /// The memory that a program's own variables are in, start and end: what is writable behind the first mapping of the

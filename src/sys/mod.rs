@@ -5,7 +5,7 @@
 //! Nothing here decides what a count means: that is the backends' work.
 
 pub mod answer;
-mod attempts;
+pub mod attempts;
 pub mod handle;
 pub mod image;
 #[cfg(target_arch = "x86_64")]

@@ -31,13 +31,12 @@ use self::live::{Registered, Watchdog, live};
 pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started, threads_of};
 use self::turns::{Next, Turns};
 pub use self::watcher::{Birth, Call, Onward, Trap, Watcher};
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Tried};
 use super::image::{self, Auxv};
 use super::ptrace::{self, Pace, Stopped};
 use super::random::Random;
 use super::rest::Rest;
 use super::spawn::{self, Launch, SpawnError};
-use crate::model::Attempt;
 
 /// How often is looked for what has happened while a moment is waited for.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
@@ -75,7 +74,7 @@ pub struct Finished {
     /// Whether every getrandom(2) was answered by us, if that was asked for.
     pub answered_random: io::Result<()>,
     /// What it tried to reach beyond its network, if it has one of its own.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<Tried>,
     /// Whether the turns of threads, if they took turns, have ended by what these did and not by the time they took.
     pub took_turns: io::Result<()>,
     /// Whether what runs beside it was at rest whenever it received something.
@@ -433,7 +432,8 @@ impl<'a> Tree<'a> {
     fn on_call(&mut self, stopped: &Stopped) -> Result<Call, TreeError> {
         let process = self.process_of(stopped.tid());
         if let Some(attempts) = &mut self.attempts {
-            attempts.look(process, stopped);
+            let watcher = &mut *self.watcher;
+            attempts.look(process, stopped, || watcher.stands(process, stopped));
         }
         self.rest.wait_before(process, stopped);
         let looked = self.watcher.calling(process, stopped);

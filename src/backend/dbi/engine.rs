@@ -50,6 +50,7 @@ use crate::dbi::plan::NoUnit;
 use crate::model::course::{Courses, Moment};
 use crate::model::{Caveat, CountOverflow, Machine, OpcodeMix, RegionCount};
 use crate::sys::Pid;
+use crate::sys::attempts::Frame;
 use crate::sys::image;
 use crate::sys::ptrace::{Pace, Stopped};
 use crate::sys::random::Stream;
@@ -637,6 +638,20 @@ impl Watcher for Engine {
 
     fn turns(&mut self, process: Pid, on: bool) -> io::Result<()> {
         self.set_turns(process, on)
+    }
+
+    fn stands(&mut self, process: Pid, stopped: &Stopped) -> io::Result<Frame> {
+        let registers = stopped.registers()?;
+        let thread = self.thread(stopped.tid())?;
+        let (area, at) = (thread.area, thread.at);
+        let space = self.space(process)?;
+        let own = state::original(&space.borrow(), area, &registers, at);
+        let own = own.ok_or_else(unknown)?.registers;
+        Ok(Frame {
+            pc: own.rip,
+            sp: own.rsp,
+            fp: own.rbp,
+        })
     }
 
     fn turn(&mut self, process: Pid, thread: Pid) {

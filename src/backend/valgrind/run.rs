@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::FormatError;
 use super::family::{Autopsy, Family, Fate, Inherited, Member};
 use super::launch::{Extent, Tool, Valgrind, check_program, log_file, out_file};
-use crate::backend::{BackendError, finish};
+use crate::backend::{BackendError, callers, finish};
 use crate::model::{Attempt, Caveat, Outcome, Pin, Pinning};
 use crate::sys::Pid;
 use crate::sys::spawn::Launch;
@@ -69,7 +69,7 @@ pub fn run(
         });
     }
     let pinning = pinning(launch, &finished);
-    let attempts = named(finished.attempts, &members);
+    let attempts = named(callers::unnamed(finished.attempts), &members);
     Ok(Ran {
         members,
         outcome: finish::outcome(finished.end),

@@ -4,6 +4,7 @@ use std::io;
 
 use nix::unistd::Pid;
 
+use crate::sys::attempts::Frame;
 use crate::sys::ptrace::{Pace, Stopped};
 
 /// Why a thread in single-step stopped.
@@ -72,6 +73,21 @@ pub trait Watcher {
     /// The thread has stopped again.
     fn stepped(&mut self, _stopped: &Stopped, _trap: Trap) -> io::Result<()> {
         Ok(())
+    }
+    /// Where the thread of `process` stands in its program.
+    #[cfg(target_arch = "x86_64")]
+    fn stands(&mut self, _process: Pid, stopped: &Stopped) -> io::Result<Frame> {
+        let registers = stopped.registers()?;
+        Ok(Frame {
+            pc: registers.rip,
+            sp: registers.rsp,
+            fp: registers.rbp,
+        })
+    }
+    /// Nobody asks on other architectures.
+    #[cfg(not(target_arch = "x86_64"))]
+    fn stands(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<Frame> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// The thread of `process` is about to make a call that the launch has asked to be reported.
     fn calling(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<Call> {
