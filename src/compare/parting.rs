@@ -41,7 +41,7 @@ pub struct Parting {
     pub after: u64,
     /// Return addresses near it, innermost first.
     pub callers: Vec<Place>,
-    /// Threads that the program had then.
+    /// Threads that the program had then; one where they took turns.
     pub threads: usize,
     /// Answers before it that were not alike, the nearest first.
     pub answers: Vec<Unlike>,

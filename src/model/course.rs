@@ -97,7 +97,7 @@ pub struct Event {
     pub moment: Moment,
     /// Counters that have risen since the last event that read them, and by how much; absent where they were not read.
     pub risen: Option<Vec<(u32, u64)>>,
-    /// Threads that the program had.
+    /// Threads that the program had; one where they take turns, because no other then ran beside it.
     pub threads: usize,
     /// Where the thread will return to, innermost first, as far as its stack shows.
     pub callers: Vec<Place>,

@@ -198,7 +198,7 @@ impl Cause {
                 "let nothing depend on times or inode numbers of files, or create the files anew before each run"
             }
             Cause::Threads => {
-                "run it with one thread (an option of the program, OMP_NUM_THREADS=1 or RAYON_NUM_THREADS=1 by `env` in the manifest), or make its work independent of their order"
+                "keep pinning on (threads take turns, `threads = \"turns\"`), run it with one thread (an option of the program, OMP_NUM_THREADS=1 or RAYON_NUM_THREADS=1 by `env` in the manifest), or make its work independent of their order"
             }
             Cause::CpuCount => {
                 "keep pinning on (one CPU), or give the program its number of workers by an option or `env`"

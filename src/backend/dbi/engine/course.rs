@@ -270,11 +270,12 @@ impl Engine {
         stopped: Option<&Stopped>,
         moment: Moment,
     ) -> io::Result<()> {
+        let takes_turns = self.takes_turns(pid);
         let (Some(recorder), Some(process)) = (&mut self.recorder, self.processes.get(&pid)) else {
             return Ok(());
         };
         let threads = self.threads.values().filter(|thread| thread.process == pid);
-        let threads = threads.count();
+        let threads = if takes_turns { 1 } else { threads.count() };
         let recording = recorder.rows.entry(process.row).or_default();
         let number = recording.events.len();
         let interval = (recording.seen.len() / ALWAYS_READ).pow(2).max(1);
