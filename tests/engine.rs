@@ -15,7 +15,7 @@ use common::{counterfoil, instructions, output, stderr, which};
 use libtest_mimic::{Failed, Trial};
 
 /// No program natively takes a second; an engine that needs this long hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     let backend = std::env::var("COUNTERFOIL_ENGINE_BACKEND").unwrap_or_else(|_| "dbi".to_owned());

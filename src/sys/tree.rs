@@ -303,6 +303,7 @@ impl<'a> Tree<'a> {
     fn new(root: Pid, launch: &Launch, watcher: &'a mut dyn Watcher) -> Tree<'a> {
         Tree {
             root,
+            take_turns: launch.machine.turns && watcher.gives_turns(),
             watcher,
             fix_random: launch.fixed_random,
             no_vdso: launch.no_vdso,
@@ -318,7 +319,6 @@ impl<'a> Tree<'a> {
             random: launch.random_seed.map(Random::new),
             attempts: Attempts::beyond(launch.network()),
             rest: Rest::new(&launch.beside),
-            take_turns: launch.machine.turns,
             turns: Turns::new(),
             looks: 0,
         }

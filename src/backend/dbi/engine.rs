@@ -141,6 +141,8 @@ struct Process {
     random: Stream,
     /// Whether it has several threads, of which one runs at a time.
     takes_turns: bool,
+    /// Its counters when it was looked for a thread that has its turn for too long.
+    looked_at: Vec<u64>,
     /// Whether it cannot open the list of libraries that is made for it.
     own_libraries: bool,
 }
@@ -159,6 +161,7 @@ impl Process {
             clock_area: None,
             random: Stream(0),
             takes_turns: false,
+            looked_at: Vec::new(),
             own_libraries: false,
         }
     }
@@ -636,6 +639,10 @@ impl Watcher for Engine {
         self.restart_in_turn(process, stopped, true)
     }
 
+    fn gives_turns(&self) -> bool {
+        true
+    }
+
     fn turns(&mut self, process: Pid, on: bool) -> io::Result<()> {
         self.set_turns(process, on)
     }
@@ -656,6 +663,10 @@ impl Watcher for Engine {
 
     fn turn(&mut self, process: Pid, thread: Pid) {
         self.log_turn(process, thread);
+    }
+
+    fn pieces(&mut self, process: Pid) -> io::Result<usize> {
+        self.pieces_executed(process)
     }
 
     fn now(&mut self, process: Pid) -> io::Result<u64> {

@@ -5,10 +5,10 @@
 //! renamed into place, and carries a sum: one that is damaged, or of another engine, is as good as none.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::mem::size_of;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::mem::{offset_of, size_of};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -34,7 +34,7 @@ const MOST_BYTES: u64 = 512 << 20;
 const MOST_FILE_BYTES: usize = 64 << 20;
 
 /// What the file begins with; the digit is the format's.
-const MAGIC: [u8; 8] = *b"cfcode 1";
+const MAGIC: [u8; 8] = *b"cfcode 2";
 
 /// Bytes of a page (x86-64).
 const PAGE: u64 = 4096;
@@ -55,6 +55,8 @@ struct Header {
     /// Sum of everything behind the header.
     sum: [u64; 2],
     pages: u64,
+    /// Units that later runs have executed and not found here.
+    missed: u64,
 }
 
 /// A page of the program's code, and the sum of what was in it.
@@ -70,6 +72,7 @@ pub struct Stored {
     /// The translations.
     pub image: Image,
     pages: Vec<Page>,
+    missed: u64,
 }
 
 /// The sum of a page's bytes.
@@ -151,14 +154,20 @@ impl Store {
         Some(stored)
     }
 
-    /// Keeps what was executed of a program that is over, if that is much more than what is kept already. Failure is
-    /// only lost time for the next run.
+    /// Keeps what was executed of a program that is over, as soon as it pays to write all of it again. Failure is only lost
+    /// time for the next run.
     pub fn keep(&self, space: &Space) {
         let translations = space.translations.borrow();
-        let Some(key) = translations.kept.key else {
+        let kept = &translations.kept;
+        let Some(key) = kept.key.filter(|_| kept.every_page_lasted()) else {
             return;
         };
-        if !translations.worth_keeping() {
+        let new = translations.executed_anew();
+        let missed = kept.missed().saturating_add(new);
+        if !pays(missed, kept.units_before()) {
+            if new > 0 {
+                let _ = self.note_missed(key, missed);
+            }
             return;
         }
         let (pages, frozen) = gather(space, &translations);
@@ -166,6 +175,12 @@ impl Store {
         if bytes.len() <= MOST_FILE_BYTES && self.replace(key, &bytes).is_ok() {
             let _ = self.tidy();
         }
+    }
+
+    /// A number that is torn or lost only has a file written sooner or later.
+    fn note_missed(&self, key: Key, missed: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.file(key))?;
+        file.write_all_at(&missed.to_ne_bytes(), offset_of!(Header, missed) as u64)
     }
 
     fn replace(&self, key: Key, bytes: &[u8]) -> io::Result<()> {
@@ -232,6 +247,7 @@ fn write(pages: &[Page], frozen: &Frozen, key: Key) -> Vec<u8> {
         key: halves(key.0),
         sum: halves(xxh3_128(&bytes[size_of::<Header>()..])),
         pages: pages.len() as u64,
+        missed: 0,
     };
     bytes[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
     bytes
@@ -250,8 +266,17 @@ fn read(file: Mapped, key: Key) -> Option<Stored> {
     let pages = bytemuck::try_cast_slice(rest.get(..length)?).ok()?.to_vec();
     Some(Stored {
         pages,
+        missed: header.missed,
         image: Image::load(Box::new(file), size_of::<Header>() + length)?,
     })
+}
+
+/// Whether it pays to write a file of so many units again. All of it takes about as long as to translate an eighth anew
+/// (measured with python3): so what was lost for want of writing is never much more than what writing takes.
+fn pays(missed: u64, kept: u32) -> bool {
+    const SOME: u64 = 16;
+    const SHARE: u64 = 8;
+    missed > u64::from(kept) / SHARE + SOME
 }
 
 /// What is to be kept: of code that is mapped, what was executed in this run or an earlier one; of other code, what was
@@ -366,6 +391,16 @@ impl Kept {
         })
     }
 
+    /// Whether all that was read of the program's code has stayed as it was.
+    fn every_page_lasted(&self) -> bool {
+        self.pages.values().all(|(_, same)| *same)
+    }
+
+    /// Units that earlier runs have missed.
+    fn missed(&self) -> u64 {
+        self.stored.as_ref().map_or(0, |stored| stored.missed)
+    }
+
     /// How many units were kept before.
     pub fn units_before(&self) -> u32 {
         self.stored
@@ -380,15 +415,12 @@ impl Translations {
         unit < self.kept.units_before() || self.kept.was_executed(unit)
     }
 
-    /// Whether so much was executed that is not kept that it pays to write all of it.
-    fn worth_keeping(&self) -> bool {
-        const SOME: usize = 16;
-        const SHARE: usize = 8;
+    /// How many units were executed that are not kept.
+    fn executed_anew(&self) -> u64 {
         let before = self.kept.units_before();
         let all = self.cache.units().len() as u32;
         let new = (before..all).filter(|unit| self.kept.was_executed(*unit));
-        new.count() > before as usize / SHARE + SOME
-            && self.kept.pages.values().all(|(_, same)| *same)
+        new.count() as u64
     }
 
     /// Uses what is kept for code that has just been mapped to `start..end`, if it is the same code.

@@ -57,15 +57,27 @@ const RUNNING: [u8; 7] = *b"running";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, mpsc};
 
     #[test]
-    fn who_waits_sleeps_and_who_looks_does_not() {
-        let this = Sleeper::of(nix::unistd::gettid()).unwrap();
-        assert!(!this.seems_asleep());
-        assert!(!this.is_asleep());
-
+    fn who_waits_sleeps_and_who_spins_does_not() {
+        let end = Arc::new(AtomicBool::new(false));
         let (tell, told) = mpsc::channel();
+        let spins = std::thread::spawn({
+            let tell = tell.clone();
+            let end = Arc::clone(&end);
+            move || {
+                tell.send(nix::unistd::gettid()).unwrap();
+                while !end.load(Ordering::Relaxed) {}
+            }
+        });
+        let spinner = Sleeper::of(told.recv().unwrap()).unwrap();
+        while spinner.seems_asleep() {}
+        assert!(!spinner.is_asleep());
+        end.store(true, Ordering::Relaxed);
+        spins.join().unwrap();
+
         let (go, wait) = mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
             tell.send(nix::unistd::gettid()).unwrap();

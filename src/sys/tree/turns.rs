@@ -33,6 +33,12 @@ const MOST_SLEEPERS: usize = 64;
 /// more compute so long without a system call than wait in a loop that nobody can tell from work.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The same for one that goes round in one place: few compute so, and many wait.
+const PATIENCE_IN_PLACE: Duration = Duration::from_secs(2);
+
+/// The most pieces of code of a loop that waits: what it does meanwhile, and what it looks at.
+const PIECES_IN_PLACE: usize = 8;
+
 /// How often is looked for a thread that takes so much.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -98,6 +104,43 @@ pub(super) struct Turns {
     pub(super) held: io::Result<()>,
 }
 
+/// The CPU time that a thread had taken.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    /// When it was first looked at.
+    at_first: Duration,
+    /// When it was last found somewhere else than before.
+    elsewhere: Duration,
+    /// At the last look.
+    last: Duration,
+}
+
+impl Used {
+    /// At the first look.
+    fn first(now: Duration) -> Used {
+        Used {
+            at_first: now,
+            elsewhere: now,
+            last: now,
+        }
+    }
+
+    /// At a later look.
+    fn then(self, now: Duration, in_place: bool) -> Used {
+        Used {
+            elsewhere: if in_place { self.elsewhere } else { now },
+            last: now,
+            ..self
+        }
+    }
+
+    /// Whether it is another's turn.
+    fn is_too_much(&self) -> bool {
+        self.last.saturating_sub(self.at_first) >= PATIENCE
+            || self.last.saturating_sub(self.elsewhere) >= PATIENCE_IN_PLACE
+    }
+}
+
 /// One of them.
 #[derive(Debug)]
 struct Process {
@@ -107,8 +150,8 @@ struct Process {
     holder: Option<Pid>,
     /// Since when.
     since: Instant,
-    /// The CPU time that it had taken when it was first looked at in its turn.
-    used: Option<Duration>,
+    /// What it had taken when it was looked at in its turn.
+    used: Option<Used>,
     /// The calls it has made in its turn.
     calls: u32,
     /// Who has gone into the kernel last, by its number.
@@ -139,7 +182,7 @@ impl Turns {
     /// Thread `maker` has made another in its process.
     pub(super) fn born(&mut self, process: Pid, maker: Pid, thread: Pid) -> io::Result<()> {
         if self.nudge.is_none() {
-            self.nudge = Some(Nudge::each(LOOK_EVERY)?);
+            self.nudge = Some(Nudge::each(LOOK_EVERY / 4)?);
         }
         let known = self.processes.entry(process);
         let known = known.or_insert_with(|| Process::of(maker));
@@ -497,26 +540,54 @@ impl Process {
         let Some(used) = image::cpu_time_of(holder.as_raw()) else {
             return Ok(Next::Wait);
         };
-        let before = *self.used.get_or_insert(used);
+        let in_place = watcher.pieces(pid)? <= PIECES_IN_PLACE;
+        let used = match self.used {
+            Some(before) => before.then(used, in_place),
+            None => Used::first(used),
+        };
+        self.used = Some(used);
         self.since = Instant::now();
-        if used.saturating_sub(before) < PATIENCE {
+        if !used.is_too_much() {
             return Ok(Next::Wait);
         }
         if held.is_ok() {
-            *held = Err(io::Error::other(format!(
-                "a thread ran for {} s without a system call while others were ready",
-                PATIENCE.as_secs()
-            )));
+            *held = Err(io::Error::other(
+                "a thread ran on and on without a system call while others were ready",
+            ));
         }
         while let Some((first, number)) = self.first_over()
             && first <= now
         {
             self.tell_one(number);
         }
+        // They go on before those that are ready: it was their time already when these began to wait for their turn.
+        for parked in std::mem::take(&mut self.ready) {
+            let number = self.next_number();
+            self.back.insert(number, parked);
+        }
         self.enters(holder, None, false);
         self.last = None;
         // One that was killed meanwhile ends, and that is reported.
         let _ = nix::sys::ptrace::interrupt(holder);
         Ok(Next::Look)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_round_in_one_place_is_ended_soon_and_who_works_late() {
+        let second = Duration::from_secs;
+        let mut works = Used::first(second(5));
+        let mut waits = works;
+        for now in 6..25 {
+            works = works.then(second(now), false);
+            waits = waits.then(second(now), true);
+            assert!(!works.is_too_much(), "{now}");
+            assert_eq!(waits.is_too_much(), now >= 7, "{now}");
+        }
+        assert!(works.then(second(25), false).is_too_much());
     }
 }

@@ -104,6 +104,10 @@ pub trait Watcher {
             signal: Some(signal),
         })
     }
+    /// Whether threads can take turns under it: it has them ask before each call.
+    fn gives_turns(&self) -> bool {
+        false
+    }
     /// The threads of `process` take turns from now on, or no longer.
     fn turns(&mut self, _process: Pid, _on: bool) -> io::Result<()> {
         Ok(())
@@ -113,6 +117,10 @@ pub trait Watcher {
     /// What the clock of `process` shows by which its calls wait, [`Call::WaitUntil`].
     fn now(&mut self, _process: Pid) -> io::Result<u64> {
         Ok(0)
+    }
+    /// How many pieces of code `process` has executed since this was asked last: few, if it goes round in one place.
+    fn pieces(&mut self, _process: Pid) -> io::Result<usize> {
+        Ok(usize::MAX)
     }
     /// A call is about to be reported as returned which was interrupted because its time is over.
     fn time_is_over(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {

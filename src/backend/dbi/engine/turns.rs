@@ -11,6 +11,7 @@ use super::super::signals;
 use super::super::space::Area;
 use super::super::state::{self, Original, Partial};
 use super::calls::again;
+use super::counts::read_counters;
 use super::{Engine, unknown};
 use crate::dbi::emit::Exit;
 use crate::dbi::layout::slot;
@@ -60,6 +61,16 @@ impl Engine {
             let line = || format!("turn of thread {number} at {time} ns");
             self.log.note(process, line);
         }
+    }
+
+    /// How many units and branches of a process were executed since this was asked last.
+    pub(super) fn pieces_executed(&mut self, pid: Pid) -> io::Result<usize> {
+        let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
+        let now = read_counters(pid, process).map_err(io::Error::other)?;
+        let before = std::mem::replace(&mut process.looked_at, now);
+        let now = process.looked_at.iter().enumerate();
+        let risen = now.filter(|(at, count)| before.get(*at).unwrap_or(&0) != *count);
+        Ok(risen.count())
     }
 
     /// A thread has left translated code before a system call: it makes the call from where it is, and goes on behind it.
