@@ -12,6 +12,9 @@ pub const BAD: &str = "(bad)";
 /// Longest instruction of any architecture here, in bytes (Intel SDM volume 2, section 2.3.11).
 pub const LONGEST_BYTES: usize = 15;
 
+/// The longest x86-64 near `call` without prefixes: opcode, ModRM, SIB and four bytes.
+pub const LONGEST_CALL_BYTES: usize = 7;
+
 /// Prefixes that capstone prints as words before an x86 mnemonic.
 const PREFIXES: [&str; 10] = [
     "rep", "repe", "repne", "repz", "repnz", "lock", "bnd", "notrack", "xacquire", "xrelease",
@@ -148,6 +151,17 @@ fn is_string(mnemonic: &str) -> bool {
         .any(|size| matches!(size, "b" | "w" | "d" | "q"))
 }
 
+/// Whether the last instruction in x86-64 code may be a near `call` (Intel SDM volume 2, CALL): `e8` with a displacement, or
+/// `ff /2` in one of its lengths. Backwards that cannot be known for certain.
+pub fn may_end_in_call(code: &[u8]) -> bool {
+    let last = |length: usize| {
+        let start = code.len().checked_sub(length);
+        start.map_or(&[][..], |start| &code[start..])
+    };
+    let indirect = |length| matches!(*last(length), [0xff, modrm, ..] if modrm >> 3 & 7 == 2);
+    last(5).first() == Some(&0xe8) || [2, 3, 4, 6, LONGEST_CALL_BYTES].into_iter().any(indirect)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +262,28 @@ mod tests {
                 prop_assert!(one.len >= 1 && one.len <= bytes.len().min(LONGEST_BYTES));
                 prop_assert!(!one.mnemonic.is_empty() && !one.mnemonic.contains(' '));
             }
+        }
+    }
+
+    #[test]
+    fn calls_are_told_from_jumps_and_pushes() {
+        for call in [
+            &[0xe8, 1, 2, 3, 4][..],
+            &[0xff, 0xd0],
+            &[0xff, 0x15, 1, 2, 3, 4],
+            &[0xff, 0x94, 0x24, 1, 2, 3, 4],
+        ] {
+            assert!(may_end_in_call(call), "{call:x?}");
+        }
+        for other in [
+            &[0xe9, 1, 2, 3, 4][..],
+            &[0xe8, 1],
+            &[0xff, 0xe0],
+            &[0xff, 0x70, 8],
+            &[0xff],
+            &[],
+        ] {
+            assert!(!may_end_in_call(other), "{other:x?}");
         }
     }
 }

@@ -6,9 +6,7 @@ use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{FrameAddress, MayAllocateDuringUnwind, Module, ModuleSectionInfo, Unwinder};
 
 use super::Elf;
-
-/// The longest `call` that a return address can be behind, of all prefixes without: opcode, ModRM, SIB and four bytes.
-const LONGEST_CALL: usize = 7;
+use crate::isa::{LONGEST_CALL_BYTES, may_end_in_call};
 
 /// Walks a stack of x86-64 outwards, a function at a time.
 pub struct Callers<'a> {
@@ -71,22 +69,10 @@ fn word_at(bytes: &[u8], at: u64) -> Option<u64> {
     Some(u64::from_le_bytes(word.try_into().ok()?))
 }
 
-/// Whether a `call` ends at a stated address.
+/// Whether a `call` may end at a stated address.
 pub fn is_behind_call(elf: &Elf, svma: u64) -> bool {
-    (2..=LONGEST_CALL).any(|length| {
-        let start = svma.checked_sub(length as u64);
-        start.is_some_and(|start| is_call(elf.code(start, length)))
-    })
-}
-
-/// Whether bytes may be a `call`, of all prefixes without (Intel SDM volume 2, CALL).
-fn is_call(bytes: &[u8]) -> bool {
-    match *bytes {
-        [0xe8, _, _, _, _] => true,
-        // FF /2: ModRM, and what that asks for.
-        [0xff, modrm, ..] => modrm >> 3 & 7 == 2,
-        _ => false,
-    }
+    let start = svma.checked_sub(LONGEST_CALL_BYTES as u64);
+    start.is_some_and(|start| may_end_in_call(elf.code(start, LONGEST_CALL_BYTES)))
 }
 
 /// The sections that tell of frames. Code is not looked at: what compilers write today is described throughout.
@@ -111,28 +97,6 @@ impl ModuleSectionInfo<Vec<u8>> for Sections<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn calls_are_told_from_jumps_and_pushes() {
-        for call in [
-            &[0xe8, 1, 2, 3, 4][..],
-            &[0xff, 0xd0],
-            &[0xff, 0x15, 1, 2, 3, 4],
-            &[0xff, 0x94, 0x24, 1, 2, 3, 4],
-        ] {
-            assert!(is_call(call), "{call:x?}");
-        }
-        for other in [
-            &[0xe9, 1, 2, 3, 4][..],
-            &[0xe8, 1],
-            &[0xff, 0xe0],
-            &[0xff, 0x70, 8],
-            &[0xff],
-            &[],
-        ] {
-            assert!(!is_call(other), "{other:x?}");
-        }
-    }
 
     #[test]
     fn a_stack_without_code_that_is_known_has_no_callers() {

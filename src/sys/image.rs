@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::str::SplitWhitespace;
 use std::time::Duration;
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -48,12 +49,17 @@ pub fn read_proc_text(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&read_proc(path)?).into_owned())
 }
 
-/// The state of a thread, as one letter (proc_pid_stat(5): it follows the name, which ends in the last parenthesis); none if
-/// there is no such thread.
+/// The state of a thread, as one letter; none if there is no such thread.
 pub fn state_of(thread: i32) -> Option<char> {
     let stat = read_proc_text(&format!("/proc/{thread}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.chars().next()
+    behind_name(&stat)?.next()?.chars().next()
+}
+
+/// The fields of a text of proc_pid_stat(5) from the third on: the second is a name that may have anything in it, and ends
+/// with the last parenthesis.
+pub fn behind_name(stat: &str) -> Option<SplitWhitespace<'_>> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    Some(fields.split_whitespace())
 }
 
 /// The CPU time that a thread has taken, as exact as a tick of the kernel; none if there is no such thread.
@@ -62,8 +68,7 @@ pub fn cpu_time_of(thread: i32) -> Option<Duration> {
     const USER: usize = 11;
     const SYSTEM: usize = 12;
     let stat = read_proc_text(&format!("/proc/{thread}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
+    let fields: Vec<&str> = behind_name(&stat)?.collect();
     let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
     let a_second = sysconf(SysconfVar::CLK_TCK).ok()??;
     let ms = (ticks(USER)? + ticks(SYSTEM)?) * 1000 / u64::try_from(a_second).ok()?;

@@ -20,6 +20,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getegid, geteuid};
 
+use super::image::behind_name;
 use crate::model::Network;
 
 /// Parts of a machine that programs can have of their own.
@@ -341,11 +342,9 @@ impl Title {
     }
 }
 
-/// First address of a process's arguments and the first behind them (proc_pid_stat(5), fields 48 and 49; the second is a
-/// name that ends with the last parenthesis).
+/// First address of a process's arguments and the first behind them (proc_pid_stat(5), fields 48 and 49).
 fn arguments_at(stat: &str) -> Option<(u64, u64)> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(48 - 3);
+    let mut fields = behind_name(stat)?.skip(48 - 3);
     let start = fields.next()?.parse().ok()?;
     let end = fields.next()?.parse().ok()?;
     Some((start, end))

@@ -284,9 +284,7 @@ struct Memory {
 
 impl Memory {
     fn parse(stat: &str) -> Option<Memory> {
-        let (_, behind_name) = stat.rsplit_once(')')?;
-        let fields: Vec<u64> = behind_name
-            .split_whitespace()
+        let fields: Vec<u64> = image::behind_name(stat)?
             .skip(1)
             .map(|field| field.parse().unwrap_or(0))
             .collect();

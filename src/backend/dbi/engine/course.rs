@@ -17,6 +17,7 @@ use super::counts::read_counters;
 use super::{Engine, Expected};
 use crate::dbi::cache::{Cache, Unit};
 use crate::dbi::decode::{self, Kind};
+use crate::isa::{LONGEST_CALL_BYTES, may_end_in_call};
 use crate::model::course::{
     Answer, Block, Course, Courses, Event, Flow, Moment, Origin, Place, Step,
 };
@@ -31,9 +32,6 @@ const ALWAYS_READ: usize = 32_768;
 /// Words of the stack that are looked at for return addresses, and how many of these are kept.
 const STACK_WORDS: usize = 64;
 const MOST_CALLERS: usize = 6;
-
-/// The longest `call`, in bytes, that return addresses are told by.
-const CALL_BYTES: u64 = 7;
 
 /// Bytes of an answer that are summed up, at most.
 const MOST_BYTES: u64 = 1 << 16;
@@ -358,14 +356,11 @@ impl Recorder {
     }
 }
 
-/// Whether the instruction before an address may be a `call`: `e8` with a displacement, or `ff /2`.
+/// Whether the instruction before an address may be a `call`.
 fn is_behind_call(stopped: &Stopped, address: u64) -> bool {
-    let mut code = [0; CALL_BYTES as usize];
-    if stopped.read(address - CALL_BYTES, &mut code).unwrap_or(0) < code.len() {
-        return false;
-    }
-    let indirect = |at: usize| code[at] == 0xff && code[at + 1] >> 3 & 7 == 2;
-    code[2] == 0xe8 || [5, 4, 3, 1, 0].into_iter().any(indirect)
+    let mut code = [0; LONGEST_CALL_BYTES];
+    let start = address - LONGEST_CALL_BYTES as u64;
+    stopped.read(start, &mut code).unwrap_or(0) == code.len() && may_end_in_call(&code)
 }
 
 fn answer(
