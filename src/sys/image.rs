@@ -62,6 +62,20 @@ pub fn behind_name(stat: &str) -> Option<SplitWhitespace<'_>> {
     Some(fields.split_whitespace())
 }
 
+/// One of the signal masks in a text of proc_pid_status(5), by its name with the colon: bit 0 is signal 1.
+pub fn signal_mask(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// Whether a signal waits for a thread that it does not block, other than that a child has ended.
+pub fn has_pending_signal(thread: i32) -> bool {
+    const CHILD: u64 = 1 << (libc::SIGCHLD - 1);
+    let status = read_proc_text(&format!("/proc/{thread}/status")).unwrap_or_default();
+    let mask = |name: &str| signal_mask(&status, name).unwrap_or(0);
+    (mask("SigPnd:") | mask("ShdPnd:")) & !(mask("SigBlk:") | CHILD) != 0
+}
+
 /// The CPU time that a thread has taken, as exact as a tick of the kernel; none if there is no such thread.
 pub fn cpu_time_of(thread: i32) -> Option<Duration> {
     /// proc_pid_stat(5): utime and stime, counted from the state on, in ticks of which sysconf(3) tells how many are a second.

@@ -136,6 +136,17 @@ const HOST_CALLS: [(libc::c_long, When); 8] = [
     (libc::SYS_waitid, When::Pointer(4)),
 ];
 
+/// System calls that send signals.
+#[cfg(target_arch = "x86_64")]
+pub(super) const SIGNALLING_CALLS: [libc::c_long; 6] = [
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_send_signal,
+];
+
 /// Whether an engine is told of a call that shows programs this machine, by what it wants to know of always.
 #[cfg(target_arch = "x86_64")]
 pub fn is_reported(machine: Machine, call: &libc::user_regs_struct) -> bool {
@@ -239,6 +250,9 @@ impl EngineCalls {
             Rule::Jump(libc::BPF_JSET, X32, To::Report, To::Next),
         ];
         rules.extend(rules_for(tables(self.machine)));
+        if self.machine.turns {
+            rules.extend(SIGNALLING_CALLS.map(report));
+        }
         rules.extend(self.besides.iter().map(|number| report((*number).into())));
         rules
     }

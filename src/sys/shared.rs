@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use nix::libc;
 
 /// More bytes than all programs of a run will ever map.
-const LENGTH_BYTES: i64 = 1 << 44;
+const LENGTH_BYTES: i64 = 1 << 62;
 
 /// Shared memory of one run.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use nix::unistd::Pid;
 pub(super) use self::live::send_kill;
 use self::live::{Registered, Watchdog, live};
 pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started, threads_of};
-use self::turns::{Next, Turns};
+use self::turns::{For, Next, Turns};
 pub use self::watcher::{Birth, Call, Onward, Trap, Watcher};
 use super::attempts::{Attempts, Tried};
 use super::image::{self, Auxv};
@@ -377,7 +377,7 @@ impl<'a> Tree<'a> {
 
     fn on_end(&mut self, tid: Pid, end: End) {
         let process = self.forget(tid);
-        self.turns.ended(process, tid);
+        self.turns.ended(tid);
         self.orphans.remove(&tid);
         if let Some(random) = &mut self.random {
             random.end(tid);
@@ -399,7 +399,7 @@ impl<'a> Tree<'a> {
         match event {
             0 if signal == ptrace::CALL_STOP => {
                 let process = self.process_of(stopped.tid());
-                if self.turns.was_told(process, stopped.tid()) {
+                if self.turns.was_told(stopped.tid()) {
                     self.watcher
                         .time_is_over(process, &stopped)
                         .map_err(follow("end a call that waits"))?;
@@ -449,32 +449,49 @@ impl<'a> Tree<'a> {
 
     /// What was reported goes on.
     fn make_call(&mut self, stopped: Stopped, call: Call) -> Result<(), TreeError> {
-        let (process, thread) = (self.process_of(stopped.tid()), stopped.tid());
         let waits = match call {
             Call::Yield => {
-                self.turns.give_up(process, stopped);
+                self.turns.give_up(stopped);
                 return Ok(());
             }
             Call::Done => return self.go_within(stopped),
-            Call::Make | Call::ReportReturn if !self.turns.are_taken(process) => None,
-            Call::Make | Call::ReportReturn => self.may_wait(process, &stopped)?.then_some(None),
-            Call::WaitUntil(over) => Some(Some(over)),
+            Call::Make | Call::ReportReturn => self.waits(&stopped)?,
+            Call::WaitUntil(over) => Some(For::Time(over)),
         };
         if waits.is_none() && call == Call::Make {
             return self.go_within(stopped);
         }
-        let ends = waits.is_some() && quick::asks_for_children(&stopped).map_err(trace)?;
+        let thread = stopped.tid();
         stopped.resume(Pace::ToReturn, None).map_err(trace)?;
-        if let Some(over) = waits {
-            self.turns.enters(process, thread, over, ends);
+        if let Some(waits) = waits {
+            self.turns.enters(thread, waits);
         }
         Ok(())
     }
 
-    /// Whether a thread may not return soon from the call that it makes, or its turn ends with it.
-    fn may_wait(&mut self, process: Pid, stopped: &Stopped) -> Result<bool, TreeError> {
-        let ends = self.turns.is_last_call(process);
-        Ok(ends || !quick::never_waits(stopped).map_err(trace)?)
+    /// What a thread may wait for in the call that it makes, if its turn may end with it.
+    fn waits(&mut self, stopped: &Stopped) -> Result<Option<For>, TreeError> {
+        let process = self.process_of(stopped.tid());
+        let signals = quick::sends_signals(stopped).map_err(trace)?;
+        if signals {
+            self.turns.sends_signals();
+            if self.turns.free_no_more(process) {
+                self.set_turns(process, true)?;
+            }
+        }
+        if !self.turns.asks(process) {
+            return Ok(None);
+        }
+        if !self.turns.is_last_call() && quick::never_waits(stopped).map_err(trace)? {
+            return Ok(None);
+        }
+        let deaf = quick::waits_for_signals(stopped).map_err(trace)?;
+        Ok(Some(if deaf { For::Signal } else { For::Anything }))
+    }
+
+    fn set_turns(&mut self, process: Pid, on: bool) -> Result<(), TreeError> {
+        let set = self.watcher.turns(process, on);
+        set.map_err(follow("let threads take turns"))
     }
 
     /// A signal is about to be delivered, or a step is done.
@@ -532,8 +549,7 @@ impl<'a> Tree<'a> {
         pace: Pace,
         signal: Option<i32>,
     ) -> Result<(), TreeError> {
-        let process = self.process_of(stopped.tid());
-        let resumed = self.turns.go(process, stopped, pace, signal);
+        let resumed = self.turns.go(stopped, pace, signal);
         resumed.map_err(trace)
     }
 
@@ -546,11 +562,12 @@ impl<'a> Tree<'a> {
         }
         let process = self.process_of(tid);
         if ptrace::stops_the_group(signal) {
-            self.turns.listens(process, tid);
+            self.turns.enters(tid, For::Continue);
             return stopped.listen().map_err(trace);
         }
+        let by_us = self.turns.has_interrupted(tid);
         self.watcher
-            .interrupted(process, &stopped)
+            .interrupted(process, &stopped, by_us)
             .map_err(follow("look at an interrupted thread"))?;
         self.go(stopped, None)
     }
@@ -567,7 +584,7 @@ impl<'a> Tree<'a> {
         self.watcher
             .ending(process, &stopped)
             .map_err(follow("look at an ending thread"))?;
-        self.turns.ends(process, stopped.tid());
+        self.turns.ends(stopped.tid());
         resume_plain(stopped)
     }
 
@@ -579,7 +596,7 @@ impl<'a> Tree<'a> {
             self.forget(tid);
         }
         self.threads.insert(pid, pid);
-        self.turns.over(pid);
+        self.turns.executed(pid, former);
         if !self.started {
             self.check_filter(pid);
         }
@@ -588,6 +605,9 @@ impl<'a> Tree<'a> {
         self.watcher
             .program(&stopped, former)
             .map_err(follow("begin a program"))?;
+        if self.turns.asks(pid) {
+            self.set_turns(pid, true)?;
+        }
         handed.map_err(follow("change what the kernel hands to a program"))?;
         self.go(stopped, None)
     }

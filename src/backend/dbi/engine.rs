@@ -2,7 +2,7 @@
 //!
 //! Here are exits, signals and ends; `births` has how programs, processes and threads begin, `calls` the system calls,
 //! `asks` the time and random numbers, `host` what else is told of the machine, `requests` the marks of regions, `counts`
-//! what a process has executed, `course` in which order; `turns` is where only one thread runs at a time.
+//! what a process has executed, `course` in which order; `turns` is where threads take turns.
 
 mod asks;
 mod births;
@@ -26,6 +26,7 @@ use self::asks::Waiting;
 use self::course::Recorder;
 use self::host::Told;
 use self::requests::Between;
+use self::turns::Turn;
 use super::clock::Clock;
 use super::code::Change;
 use super::libraries::Libraries;
@@ -139,7 +140,7 @@ struct Process {
     clock_area: Option<Rc<Area>>,
     /// What `rdrand` gives.
     random: Stream,
-    /// Whether it has several threads, of which one runs at a time.
+    /// Whether its threads ask before each call.
     takes_turns: bool,
     /// Its counters when it was looked for a thread that has its turn for too long.
     looked_at: Vec<u64>,
@@ -187,6 +188,7 @@ pub struct Engine {
     modules: BTreeSet<PathBuf>,
     instructions: u64,
     magic: u32,
+    turn: Turn,
     /// Where the kernel does not fix addresses and they shall be: whether they are.
     fixed_addresses: Option<io::Result<()>>,
     failure: Option<Failure>,
@@ -238,6 +240,7 @@ impl Engine {
             modules: BTreeSet::new(),
             instructions: 0,
             magic: calls::first_magic(),
+            turn: Turn::default(),
             fixed_addresses: None,
             failure: None,
             log,
@@ -635,8 +638,8 @@ impl Watcher for Engine {
         }
     }
 
-    fn interrupted(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
-        self.restart_in_turn(process, stopped, true)
+    fn interrupted(&mut self, process: Pid, stopped: &Stopped, by_us: bool) -> io::Result<()> {
+        self.restart_in_turn(process, stopped, !by_us)
     }
 
     fn gives_turns(&self) -> bool {
@@ -661,8 +664,8 @@ impl Watcher for Engine {
         })
     }
 
-    fn turn(&mut self, process: Pid, thread: Pid) {
-        self.log_turn(process, thread);
+    fn turn(&mut self, process: Pid, thread: Pid) -> io::Result<()> {
+        self.begin_turn(process, thread)
     }
 
     fn pieces(&mut self, process: Pid) -> io::Result<usize> {
@@ -670,7 +673,7 @@ impl Watcher for Engine {
     }
 
     fn now(&mut self, process: Pid) -> io::Result<u64> {
-        self.exact_time(process)
+        self.tree_time(process)
     }
 
     fn time_is_over(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
@@ -769,6 +772,8 @@ impl Watcher for Engine {
             area.used.set(false);
         }
         if tid == process {
+            // What cannot be read is an error below.
+            let _ = self.turn_over(process);
             if let Err(overflow) = self.program_over(process) {
                 self.failure = Some(overflow.into());
             }

@@ -45,9 +45,8 @@ fn is_fault(info: &libc::siginfo_t) -> bool {
 pub fn disposition(process: Pid, stopped: &Stopped, signal: i32) -> io::Result<Disposition> {
     let status = image::read_proc_text(&format!("/proc/{}/status", stopped.tid()))?;
     let set = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let bits = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
-        bits.ok_or_else(|| io::Error::other(format!("no {name} for process {process}")))
+        let mask = image::signal_mask(&status, name);
+        mask.ok_or_else(|| io::Error::other(format!("no {name} for process {process}")))
     };
     let bit = 1u64 << (signal - 1);
     if set("SigCgt:")? & bit != 0 {

@@ -23,9 +23,11 @@ impl Sleeper {
         })
     }
 
-    /// Whether it is about to sleep, or does.
-    pub(super) fn seems_asleep(&self) -> bool {
-        self.state() == Some(b'S')
+    /// Whether it is about to sleep, or does. Who waits for a child that uses its memory (vfork(2)) is said to be in a sleep
+    /// of the kind that others are in for a moment only.
+    pub(super) fn seems_asleep(&self, for_memory: bool) -> bool {
+        let state = self.state();
+        state == Some(b'S') || for_memory && state == Some(b'D')
     }
 
     /// Whether one that seemed asleep has let go of its CPU. Some calls (wait4(2)) say that they sleep before they look
@@ -36,7 +38,7 @@ impl Sleeper {
         match self.call.as_ref().map(|call| call.read_at(&mut word, 0)) {
             Some(Ok(_)) => word != RUNNING,
             // Not told to us.
-            _ => self.seems_asleep(),
+            _ => true,
         }
     }
 
@@ -73,7 +75,7 @@ mod tests {
             }
         });
         let spinner = Sleeper::of(told.recv().unwrap()).unwrap();
-        while spinner.seems_asleep() {}
+        while spinner.seems_asleep(false) {}
         assert!(!spinner.is_asleep());
         end.store(true, Ordering::Relaxed);
         spins.join().unwrap();
@@ -84,11 +86,11 @@ mod tests {
             let _ = wait.recv();
         });
         let other_sleeps = Sleeper::of(told.recv().unwrap()).unwrap();
-        while !(other_sleeps.seems_asleep() && other_sleeps.is_asleep()) {
+        while !(other_sleeps.seems_asleep(false) && other_sleeps.is_asleep()) {
             std::thread::yield_now();
         }
         drop(go);
         other.join().unwrap();
-        assert!(!other_sleeps.seems_asleep());
+        assert!(!other_sleeps.seems_asleep(false));
     }
 }

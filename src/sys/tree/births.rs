@@ -6,9 +6,10 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use super::live::live;
+use super::turns::For;
 use super::{Birth, Report, Tree, TreeError, follow, gone_is_fine, trace, wait};
 use crate::sys::image;
-use crate::sys::ptrace::{self, Stopped};
+use crate::sys::ptrace::{self, Pace, Stopped};
 
 /// Who made a thread, and how.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,12 @@ impl Tree<'_> {
             return Ok(());
         }
         self.born(&stopped, child)?;
+        if event == libc::PTRACE_EVENT_VFORK && self.turns.asks(self.process_of(stopped.tid())) {
+            let maker = stopped.tid();
+            stopped.resume(Pace::ToReturn, None).map_err(trace)?;
+            self.turns.enters(maker, For::Memory);
+            return Ok(());
+        }
         self.go_within(stopped)
     }
 
@@ -77,20 +84,16 @@ impl Tree<'_> {
         };
         let process = thread_group(tid).map_err(follow("read /proc/TID/status"))?;
         self.threads.insert(tid, process);
-        if process == tid {
-            self.watcher
-                .process(birth, &stopped)
-                .map_err(follow("begin a process"))?;
-        } else {
-            self.watcher
-                .thread(process, &stopped)
-                .map_err(follow("begin a thread"))?;
-            if self.take_turns {
-                let born = self.turns.born(process, maker.tid, tid);
-                born.map_err(follow("let threads take turns"))?;
-                let on = self.watcher.turns(process, true);
-                on.map_err(follow("let threads take turns"))?;
-            }
+        let begun = match process == tid {
+            true => self.watcher.process(birth, &stopped),
+            false => self.watcher.thread(process, &stopped),
+        };
+        begun.map_err(follow("begin a process or a thread"))?;
+        if self.take_turns {
+            let born = self.turns.born((maker.tid, birth.parent), (tid, process));
+            born.map_err(follow("let threads take turns"))?;
+            self.set_turns(birth.parent, true)?;
+            self.set_turns(process, true)?;
         }
         // Its process is being stopped: so will it be, at once, whatever the watcher has had it do.
         if ptrace::stops_the_group(signal) {

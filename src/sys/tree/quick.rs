@@ -1,9 +1,12 @@
-//! System calls and turns: those that return soon, whatever other threads do, and those that always end a turn.
+//! System calls and turns: those that return soon, whatever other threads do, those that wait for nothing but signals, and
+//! those that send them.
 
 #[cfg(target_arch = "x86_64")]
 use nix::libc;
 
 use crate::sys::ptrace::Stopped;
+#[cfg(target_arch = "x86_64")]
+use crate::sys::seccomp;
 
 /// Whether a system call never waits for another thread; of those that are made often. All others may.
 #[cfg(target_arch = "x86_64")]
@@ -23,17 +26,39 @@ pub(super) fn never_waits(stopped: &Stopped) -> nix::Result<bool> {
     })
 }
 
-/// Whether a call asks what other processes have done (wait4(2)): it ends a turn whether they have done it or not, because
-/// that is chance.
+/// Whether nothing but a signal, or the end of a child, wakes who waits in this call.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn asks_for_children(stopped: &Stopped) -> nix::Result<bool> {
-    const WAITS: [libc::c_long; 2] = [libc::SYS_wait4, libc::SYS_waitid];
-    Ok(WAITS.contains(&(stopped.registers()?.orig_rax as libc::c_long)))
+pub(super) fn waits_for_signals(stopped: &Stopped) -> nix::Result<bool> {
+    const WAITS: [libc::c_long; 5] = [
+        libc::SYS_pause,
+        libc::SYS_rt_sigsuspend,
+        libc::SYS_rt_sigtimedwait,
+        libc::SYS_wait4,
+        libc::SYS_waitid,
+    ];
+    is_one_of(stopped, &WAITS)
+}
+
+/// Whether a call sends signals.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn sends_signals(stopped: &Stopped) -> nix::Result<bool> {
+    is_one_of(stopped, &seccomp::SIGNALLING_CALLS)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_one_of(stopped: &Stopped, calls: &[libc::c_long]) -> nix::Result<bool> {
+    Ok(calls.contains(&(stopped.registers()?.orig_rax as libc::c_long)))
 }
 
 /// Nobody asks on other architectures.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn asks_for_children(_stopped: &Stopped) -> nix::Result<bool> {
+pub(super) fn waits_for_signals(_stopped: &Stopped) -> nix::Result<bool> {
+    Ok(false)
+}
+
+/// Nobody asks on other architectures.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn sends_signals(_stopped: &Stopped) -> nix::Result<bool> {
     Ok(false)
 }
 
@@ -44,7 +69,7 @@ pub(super) fn never_waits(_stopped: &Stopped) -> nix::Result<bool> {
 }
 
 #[cfg(target_arch = "x86_64")]
-const QUICK: [libc::c_long; 70] = [
+const QUICK: [libc::c_long; 68] = [
     libc::SYS_access,
     libc::SYS_arch_prctl,
     libc::SYS_bind,
@@ -84,7 +109,6 @@ const QUICK: [libc::c_long; 70] = [
     libc::SYS_gettid,
     libc::SYS_gettimeofday,
     libc::SYS_getuid,
-    libc::SYS_kill,
     libc::SYS_listen,
     libc::SYS_lseek,
     libc::SYS_lstat,
@@ -112,7 +136,6 @@ const QUICK: [libc::c_long; 70] = [
     libc::SYS_socket,
     libc::SYS_stat,
     libc::SYS_statx,
-    libc::SYS_tgkill,
     libc::SYS_uname,
     libc::SYS_vfork,
 ];

@@ -27,7 +27,7 @@ pub enum Call {
     Done,
     /// It is made, and its return is reported, too.
     ReportReturn,
-    /// The same; and by the clock of its process ([`Watcher::now`]) its time is over then. Where threads take turns.
+    /// The same; and by the clock of the tree ([`Watcher::now`]) its time is over then. Where threads take turns.
     WaitUntil(u64),
     /// The watcher has dealt with it, and another thread may go on. Where threads take turns.
     Yield,
@@ -108,13 +108,15 @@ pub trait Watcher {
     fn gives_turns(&self) -> bool {
         false
     }
-    /// The threads of `process` take turns from now on, or no longer.
+    /// The threads of `process` ask before each call from now on, or no longer.
     fn turns(&mut self, _process: Pid, _on: bool) -> io::Result<()> {
         Ok(())
     }
     /// The turn of a thread of `process` begins.
-    fn turn(&mut self, _process: Pid, _thread: Pid) {}
-    /// What the clock of `process` shows by which its calls wait, [`Call::WaitUntil`].
+    fn turn(&mut self, _process: Pid, _thread: Pid) -> io::Result<()> {
+        Ok(())
+    }
+    /// What the clock shows by which calls wait, [`Call::WaitUntil`]; the last turn is, or was, that of `process`.
     fn now(&mut self, _process: Pid) -> io::Result<u64> {
         Ok(0)
     }
@@ -126,8 +128,8 @@ pub trait Watcher {
     fn time_is_over(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
         Ok(())
     }
-    /// The thread of `process` goes on after a stop that was no signal's, call's or birth's.
-    fn interrupted(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
+    /// The thread of `process` goes on after a stop that was no signal's, call's or birth's; but perhaps one `by_us`.
+    fn interrupted(&mut self, _process: Pid, _stopped: &Stopped, _by_us: bool) -> io::Result<()> {
         Ok(())
     }
     /// The thread is about to end; its memory and registers are still there.

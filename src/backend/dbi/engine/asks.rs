@@ -151,6 +151,14 @@ impl Engine {
         Ok(process.clock.exact(shown, executed))
     }
 
+    /// The same; 0 before it has a clock.
+    pub(super) fn exact_time_of(&mut self, pid: Pid) -> io::Result<u64> {
+        match self.processes.contains_key(&pid) {
+            true => self.exact_time(pid),
+            false => Ok(0),
+        }
+    }
+
     /// The time, read as translated code does.
     fn read_clock(&mut self, process: Pid) -> io::Result<u64> {
         let area = self.clock_area(process)?;

@@ -25,7 +25,7 @@ impl Engine {
     /// A program begins in a process.
     pub(super) fn begin_program(&mut self, stopped: &Stopped) -> io::Result<()> {
         let pid = stopped.tid();
-        let now = self.time_of(pid);
+        let now = self.exact_time_of(pid)?;
         let before = self.processes.get(&pid);
         let inherited = before.map(|process| (process.clock.next_program(now), process.random));
         let result = self.program_over(pid);
@@ -160,7 +160,8 @@ impl Engine {
         };
         let marks = self.processes.get(&birth.parent);
         let marks = marks.map_or_else(Marks::at_start, |parent| parent.between.forked());
-        let now = self.time_of(birth.parent);
+        self.has_turn(birth.parent);
+        let now = self.exact_time_of(birth.parent)?;
         let mut process = Process::new(space, row, marks);
         process.clock = Clock::beginning_at(now);
         if let Some(parent) = self.processes.get_mut(&birth.parent) {

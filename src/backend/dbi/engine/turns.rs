@@ -1,7 +1,10 @@
 //! Threads that take turns: which calls of the program the tree is told of, and where a thread goes on that was made to wait.
 //!
-//! The tree decides whose turn it is ([`crate::sys::tree`]). Translated code asks before each system call of a process that
-//! has several threads, and after so many `pause`s.
+//! The tree decides whose turn it is ([`crate::sys::tree`]). Translated code asks before each system call where that matters,
+//! and after so many `pause`s.
+//!
+//! Each process has a clock of its own, which translated code reads. Only one runs at a time, so they are one clock: whoever
+//! goes on has it set to what it shows in the process that had its turn before.
 
 use std::io;
 
@@ -31,8 +34,17 @@ const ROUNDS_A_TURN: u64 = 1 << 16;
 /// yields until another has slept would do so a hundred thousand times a millisecond if it took nothing.
 const YIELD_NS: u64 = 1000;
 
+/// Whose turn it is, and the time.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// None before there were turns.
+    process: Option<Pid>,
+    /// When it began, or the process before ended.
+    time: u64,
+}
+
 impl Engine {
-    /// Whether the threads of a process take turns: it has several.
+    /// Whether the threads of a process ask before each call, so that they can take turns.
     pub(super) fn takes_turns(&self, process: Pid) -> bool {
         let process = self.processes.get(&process);
         process.is_some_and(|process| process.takes_turns)
@@ -50,15 +62,51 @@ impl Engine {
         Ok(())
     }
 
-    /// So that two runs can be compared: nothing in the line hangs on the process but what it did itself.
-    pub(super) fn log_turn(&mut self, process: Pid, thread: Pid) {
-        let Some(number) = self.threads.get(&thread).map(|thread| thread.number) else {
+    /// The turn of a thread begins: its process knows how much time has passed.
+    pub(super) fn begin_turn(&mut self, process: Pid, thread: Pid) -> io::Result<()> {
+        let before = self.turn.process.replace(process);
+        if let Some(before) = before.filter(|before| *before != process) {
+            let now = self.tree_time(before)?;
+            let passed = now.saturating_sub(self.exact_time(process)?);
+            self.slept(process, passed)?;
+        }
+        self.log_turn(process, thread);
+        Ok(())
+    }
+
+    /// The time, by that of the process whose turn it was last.
+    pub(super) fn tree_time(&mut self, latest: Pid) -> io::Result<u64> {
+        if self.processes.contains_key(&latest) {
+            self.turn.time = self.turn.time.max(self.exact_time(latest)?);
+        }
+        Ok(self.turn.time)
+    }
+
+    /// A process goes on with others beside it.
+    pub(super) fn has_turn(&mut self, process: Pid) {
+        self.turn.process.get_or_insert(process);
+    }
+
+    /// A process, or its program, is over: what it has executed has taken time.
+    pub(super) fn turn_over(&mut self, process: Pid) -> io::Result<()> {
+        if self.turn.process == Some(process) {
+            self.tree_time(process)?;
+        }
+        Ok(())
+    }
+
+    /// So that two runs can be compared: nothing in the line hangs on anything but what the tree did itself.
+    fn log_turn(&mut self, process: Pid, thread: Pid) {
+        let (Some(thread), Some(program)) = (
+            self.threads.get(&thread).map(|thread| thread.number),
+            self.processes.get(&process).map(|process| process.row),
+        ) else {
             return;
         };
         if self.log.is_kept()
             && let Ok(time) = self.exact_time(process)
         {
-            let line = || format!("turn of thread {number} at {time} ns");
+            let line = || format!("turn of thread {thread} of program {program} at {time} ns");
             self.log.note(process, line);
         }
     }

@@ -1,0 +1,563 @@
+//! The threads of a tree that take turns, and whose turn it is next.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::patience::{LOOK_EVERY, PIECES_IN_PLACE, Used};
+use super::{For, MOST_CALLS, Next, Parked};
+use crate::sys::image;
+use crate::sys::ptrace::{Pace, Stopped};
+use crate::sys::tree::Watcher;
+use crate::sys::tree::asleep::Sleeper;
+
+/// Turns after which those are asked for whose time is over, though others are ready.
+const TURNS_BETWEEN_LOOKS: u32 = 8;
+
+/// Threads whose files of /proc are kept open, so that a program of thousands leaves us some.
+const MOST_SLEEPERS: usize = 64;
+
+/// A thread that is in the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Inside {
+    tid: Pid,
+    waits: For,
+    /// Whether it was told that its time is over.
+    told: bool,
+}
+
+impl Inside {
+    /// Whether nothing but signals and ends wakes it.
+    fn is_deaf(&self) -> bool {
+        matches!(self.waits, For::Signal | For::Memory | For::Continue)
+    }
+
+    /// When its time is over of which it was not told.
+    fn over(&self) -> Option<u64> {
+        match self.waits {
+            For::Time(over) if !self.told => Some(over),
+            _ => None,
+        }
+    }
+}
+
+/// Threads that take turns.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// All of them, and their processes.
+    threads: BTreeMap<Pid, Pid>,
+    sleepers: BTreeMap<Pid, Sleeper>,
+    /// Whose turn it is.
+    holder: Option<Pid>,
+    /// The process of whose turn it is, or was last.
+    latest: Pid,
+    /// A process that is not asked.
+    free: Option<Pid>,
+    /// Since when it is the holder's turn.
+    since: Instant,
+    /// What it had taken when it was looked at in its turn.
+    used: Option<Used>,
+    /// The calls it has made in its turn.
+    calls: u32,
+    /// Who has gone into the kernel last, by its number.
+    last: Option<u64>,
+    /// The number of who goes there next.
+    number: u64,
+    inside: BTreeMap<u64, Inside>,
+    back: BTreeMap<u64, Parked>,
+    ready: VecDeque<Parked>,
+    ends: BTreeSet<Pid>,
+    /// Whether whose turn it is has sent signals in it.
+    signals: bool,
+    /// Whether somebody may have been killed who holds still.
+    killed: bool,
+    /// Those that we have interrupted.
+    interrupted: BTreeSet<Pid>,
+    /// Whether nothing was done since all of it had happened that was set off before.
+    settled: bool,
+    /// Turns since somebody began to wait for a time, or all slept.
+    turns: u32,
+    /// If all sleep: when the first of those whose time is over is told so.
+    idle_until: Option<Instant>,
+}
+
+impl Group {
+    /// One whose only thread so far is this, which runs. A thread is given with its process.
+    pub(super) fn of(thread: (Pid, Pid)) -> Group {
+        let (holder, latest) = thread;
+        Group {
+            threads: BTreeMap::from([thread]),
+            sleepers: BTreeMap::new(),
+            holder: Some(holder),
+            latest,
+            free: None,
+            since: Instant::now(),
+            used: None,
+            calls: 0,
+            last: None,
+            number: 0,
+            inside: BTreeMap::new(),
+            back: BTreeMap::new(),
+            ready: VecDeque::new(),
+            ends: BTreeSet::new(),
+            signals: false,
+            killed: false,
+            interrupted: BTreeSet::new(),
+            settled: false,
+            turns: 0,
+            idle_until: None,
+        }
+    }
+
+    pub(super) fn born(&mut self, (thread, process): (Pid, Pid)) {
+        self.threads.insert(thread, process);
+        self.free = None;
+    }
+
+    pub(super) fn is_free(&self, process: Pid) -> bool {
+        self.free == Some(process)
+    }
+
+    pub(super) fn free_no_more(&mut self, process: Pid) -> bool {
+        let was = self.is_free(process);
+        self.free = self.free.filter(|_| !was);
+        was
+    }
+
+    pub(super) fn has_turn(&self, thread: Pid) -> bool {
+        self.holder == Some(thread)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// The process of the only thread that is left, if it has its turn: nobody has to take any.
+    pub(super) fn is_over(&self) -> Option<Pid> {
+        let (thread, process) = self.threads.first_key_value()?;
+        (self.threads.len() == 1 && self.has_turn(*thread)).then_some(*process)
+    }
+
+    pub(super) fn give_up(&mut self, stopped: Stopped) {
+        self.holder = None;
+        self.last = None;
+        let parked = Parked {
+            stopped,
+            pace: Pace::Run,
+            signal: None,
+        };
+        let number = self.next_number();
+        self.back.insert(number, parked);
+    }
+
+    pub(super) fn is_last_call(&mut self) -> bool {
+        self.settled = false;
+        self.calls += 1;
+        self.calls > MOST_CALLS
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn number_of(&self, thread: Pid) -> Option<u64> {
+        let mut inside = self.inside.iter();
+        inside
+            .find(|(_, inside)| inside.tid == thread)
+            .map(|(number, _)| *number)
+    }
+
+    pub(super) fn enters(&mut self, tid: Pid, waits: For) {
+        self.settled = false;
+        // One whose turn was ended may go there before it stops.
+        self.inside.retain(|_, inside| inside.tid != tid);
+        let number = self.next_number();
+        if matches!(waits, For::Time(_)) {
+            self.turns = 0;
+        }
+        if self.has_turn(tid) {
+            self.holder = None;
+            self.last = Some(number);
+        }
+        let told = false;
+        self.inside.insert(number, Inside { tid, waits, told });
+    }
+
+    pub(super) fn was_told(&self, thread: Pid) -> bool {
+        let mut inside = self.inside.values();
+        inside.any(|inside| inside.tid == thread && inside.told)
+    }
+
+    pub(super) fn has_interrupted(&mut self, thread: Pid) -> bool {
+        self.interrupted.remove(&thread)
+    }
+
+    pub(super) fn sends_signals(&mut self) {
+        self.signals = true;
+        self.killed = true;
+    }
+
+    fn interrupt(&mut self, thread: Pid) {
+        self.settled = false;
+        self.interrupted.insert(thread);
+        // One that was killed meanwhile ends, and that is reported.
+        let _ = nix::sys::ptrace::interrupt(thread);
+    }
+
+    pub(super) fn park(&mut self, parked: Parked) {
+        self.settled = false;
+        match self.number_of(parked.stopped.tid()) {
+            Some(number) => {
+                self.inside.remove(&number);
+                self.back.insert(number, parked);
+            }
+            // A new one.
+            None => self.ready.push_back(parked),
+        }
+    }
+
+    pub(super) fn ends(&mut self, thread: Pid) {
+        self.forget(thread);
+        // It may end all threads of its process (exit_group(2)).
+        let process = self.threads.get(&thread).copied();
+        let alone = process.is_some_and(|process| self.only_thread_of(process).is_some());
+        self.killed |= !alone;
+        self.ends.insert(thread);
+    }
+
+    pub(super) fn ended(&mut self, thread: Pid) {
+        self.forget(thread);
+        self.ends.remove(&thread);
+        self.sleepers.remove(&thread);
+        self.interrupted.remove(&thread);
+        if let Some(process) = self.threads.remove(&thread)
+            && self.only_thread_of(process).is_none()
+        {
+            self.free_no_more(process);
+        }
+    }
+
+    /// A thread of a process, if it has no other.
+    fn only_thread_of(&self, process: Pid) -> Option<Pid> {
+        let mut threads = self.threads.iter().filter(|(_, of)| **of == process);
+        let first = threads.next().map(|(thread, _)| *thread);
+        first.filter(|_| threads.next().is_none())
+    }
+
+    pub(super) fn executed(&mut self, process: Pid, former: Pid) {
+        let had_turn = self.has_turn(former);
+        let gone: Vec<Pid> = self
+            .threads
+            .iter()
+            .filter(|(_, of)| **of == process)
+            .map(|(thread, _)| *thread)
+            .collect();
+        for thread in gone {
+            self.ended(thread);
+        }
+        self.threads.insert(process, process);
+        self.holder = self.holder.or(had_turn.then_some(process));
+    }
+
+    /// A thread is nowhere.
+    fn forget(&mut self, thread: Pid) {
+        self.settled = false;
+        if self.has_turn(thread) {
+            self.holder = None;
+        }
+        self.inside.retain(|_, inside| inside.tid != thread);
+        self.back.retain(|_, parked| parked.stopped.tid() != thread);
+        self.ready.retain(|parked| parked.stopped.tid() != thread);
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        watcher: &mut dyn Watcher,
+        held: &mut io::Result<()>,
+    ) -> io::Result<Next> {
+        let Some(holder) = self.holder else {
+            return self.choose(watcher);
+        };
+        if !(self.ready.is_empty() && self.back.is_empty())
+            && let Some(process) = self.free.take()
+        {
+            // It may be in the kernel, and wait there for somebody that goes on now.
+            watcher.turns(process, true)?;
+            self.interrupt(holder);
+        }
+        self.hurry(holder, watcher, held)
+    }
+
+    /// Whether everything has happened that the last turn has set off.
+    fn is_settled(&mut self) -> bool {
+        if !self.settled {
+            if std::mem::take(&mut self.killed) {
+                self.look_for_killed();
+            }
+            self.settled = self.have_ended() && self.all_sleep();
+        }
+        self.settled
+    }
+
+    /// Those that were to go on, and end instead.
+    fn look_for_killed(&mut self) {
+        let back = std::mem::take(&mut self.back);
+        let (killed, back): (Vec<_>, Vec<_>) =
+            back.into_iter().partition(|(_, parked)| parked.ends());
+        self.back = back.into_iter().collect();
+        self.ends
+            .extend(killed.iter().map(|(_, parked)| parked.stopped.tid()));
+        let ready = std::mem::take(&mut self.ready);
+        let (killed, ready): (VecDeque<_>, VecDeque<_>) = ready.into_iter().partition(Parked::ends);
+        self.ready = ready;
+        self.ends
+            .extend(killed.iter().map(|parked| parked.stopped.tid()));
+    }
+
+    /// Whether those that end have come so far that nobody notices the rest, and their ends are reported to us: only then
+    /// they are for the parent of a process (kernel/exit.c, `wait_task_zombie`). That of a process's first thread is when all
+    /// its others have ended.
+    fn have_ended(&mut self) -> bool {
+        let ends = std::mem::take(&mut self.ends);
+        let others_live = |first: &Pid| {
+            let mut threads = self.threads.iter();
+            threads.any(|(other, process)| process == first && !ends.contains(other))
+        };
+        let is_first = |thread: &Pid| self.threads.get(thread) == Some(thread);
+        let is_over = |thread: &Pid| {
+            is_first(thread)
+                && others_live(thread)
+                && matches!(image::state_of(thread.as_raw()), None | Some('Z' | 'X'))
+        };
+        let ends = ends.iter().copied().filter(|thread| !is_over(thread));
+        self.ends = ends.collect();
+        self.ends.is_empty()
+    }
+
+    /// Whether all that are in the kernel sleep. Who did when looked at may have been woken by one that was looked at
+    /// later, so all have to be found asleep twice. Whoever has gone there last is the likeliest to be at work.
+    fn all_sleep(&mut self) -> bool {
+        let inside = self
+            .inside
+            .values()
+            .filter(|inside| inside.waits != For::Continue);
+        let threads: Vec<Inside> = inside.rev().copied().collect();
+        let looks: [fn(&Sleeper, For) -> bool; 2] = [
+            |sleeper, waits| sleeper.seems_asleep(waits == For::Memory),
+            |sleeper, _| sleeper.is_asleep(),
+        ];
+        looks.iter().all(|look| {
+            let mut threads = threads.iter();
+            threads.all(|inside| self.sleeper(inside.tid, |sleeper| look(sleeper, inside.waits)))
+        })
+    }
+
+    /// Looks at a thread that may be asleep; one that is gone is not.
+    fn sleeper(&mut self, thread: Pid, look: impl Fn(&Sleeper) -> bool) -> bool {
+        if let Some(sleeper) = self.sleepers.get(&thread) {
+            return look(sleeper);
+        }
+        let Ok(sleeper) = Sleeper::of(thread) else {
+            return false;
+        };
+        let answer = look(&sleeper);
+        if self.sleepers.len() < MOST_SLEEPERS {
+            self.sleepers.insert(thread, sleeper);
+        }
+        answer
+    }
+
+    /// Chooses whose turn it is.
+    fn choose(&mut self, watcher: &mut dyn Watcher) -> io::Result<Next> {
+        if !self.is_settled() {
+            return Ok(Next::Look);
+        }
+        // A call that did not wait: it is still the same turn.
+        let same = self.last.take().and_then(|last| self.back.remove(&last));
+        if let Some(parked) = same {
+            if self.calls <= MOST_CALLS {
+                return self.resume(parked, watcher);
+            }
+            let number = self.next_number();
+            self.back.insert(number, parked);
+        }
+        self.ready
+            .extend(std::mem::take(&mut self.back).into_values());
+        let looks = self.ready.is_empty() || self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS);
+        if looks && let Some(next) = self.tell(watcher)? {
+            return Ok(next);
+        }
+        let Some(parked) = self.ready.pop_front() else {
+            self.turns = 0;
+            return Ok(Next::Wait);
+        };
+        self.turns = self.turns.wrapping_add(1);
+        self.calls = 0;
+        self.signals = false;
+        self.resume_in_new_turn(parked, watcher)
+    }
+
+    fn resume_in_new_turn(
+        &mut self,
+        parked: Parked,
+        watcher: &mut dyn Watcher,
+    ) -> io::Result<Next> {
+        let thread = parked.stopped.tid();
+        if !parked.ends()
+            && let Some(process) = self.threads.get(&thread)
+        {
+            watcher.turn(*process, thread)?;
+            self.latest = *process;
+        }
+        self.resume(parked, watcher)
+    }
+
+    fn resume(&mut self, parked: Parked, watcher: &mut dyn Watcher) -> io::Result<Next> {
+        self.idle_until = None;
+        let thread = parked.stopped.tid();
+        if parked.ends() {
+            return Ok(self.ends_instead(thread));
+        }
+        self.ask_if_it_matters(thread, watcher)?;
+        if parked.stopped.resume(parked.pace, parked.signal).is_err() {
+            return Ok(self.ends_instead(thread));
+        }
+        self.holder = Some(thread);
+        self.since = Instant::now();
+        self.used = None;
+        Ok(Next::Wait)
+    }
+
+    /// A thread that was to go on was killed, and a report of that is coming.
+    fn ends_instead(&mut self, thread: Pid) -> Next {
+        self.settled = false;
+        self.ends.insert(thread);
+        Next::Look
+    }
+
+    /// Has the process of a thread that is about to go on ask before each call, unless nobody minds them.
+    fn ask_if_it_matters(&mut self, thread: Pid, watcher: &mut dyn Watcher) -> io::Result<()> {
+        let process = self.threads.get(&thread).copied().filter(|process| {
+            self.ready.is_empty()
+                && self.back.is_empty()
+                && self.only_thread_of(*process).is_some()
+                && self.inside.values().all(Inside::is_deaf)
+        });
+        let before = std::mem::replace(&mut self.free, process);
+        if before == process {
+            return Ok(());
+        }
+        if let Some(asks) = before {
+            watcher.turns(asks, true)?;
+        }
+        process.map_or(Ok(()), |free| watcher.turns(free, false))
+    }
+
+    /// Tells threads that their time is over, if it is; if all sleep, the first of them when its time has passed.
+    fn tell(&mut self, watcher: &mut dyn Watcher) -> io::Result<Option<Next>> {
+        let Some((first, number)) = self.first_over() else {
+            return Ok(None);
+        };
+        let now = watcher.now(self.latest)?;
+        if first > now {
+            if !self.ready.is_empty() {
+                return Ok(None);
+            }
+            let rest = Duration::from_nanos(first - now);
+            let until = *self.idle_until.get_or_insert_with(|| Instant::now() + rest);
+            if Instant::now() < until {
+                return Ok(Some(Next::Until(until)));
+            }
+        }
+        self.idle_until = None;
+        self.tell_one(number);
+        Ok(Some(Next::Look))
+    }
+
+    fn tell_one(&mut self, number: u64) {
+        if let Some(inside) = self.inside.get_mut(&number) {
+            inside.told = true;
+            let thread = inside.tid;
+            self.interrupt(thread);
+        }
+    }
+
+    /// Whose time is over first of those that wait for one, and when.
+    fn first_over(&self) -> Option<(u64, u64)> {
+        let waits = |(number, inside): (&u64, &Inside)| Some((inside.over()?, *number));
+        self.inside.iter().filter_map(waits).min()
+    }
+
+    /// Ends a turn that takes too long.
+    fn hurry(
+        &mut self,
+        holder: Pid,
+        watcher: &mut dyn Watcher,
+        held: &mut io::Result<()>,
+    ) -> io::Result<Next> {
+        if self.since.elapsed() < LOOK_EVERY {
+            return Ok(Next::Wait);
+        }
+        let now = watcher.now(self.latest)?;
+        let over = self.first_over().is_some_and(|(first, _)| first <= now);
+        if !over && self.ready.is_empty() && self.back.is_empty() {
+            return Ok(Next::Wait);
+        }
+        // One that is gone is reported.
+        let Some(used) = image::cpu_time_of(holder.as_raw()) else {
+            return Ok(Next::Wait);
+        };
+        let in_place = watcher.pieces(self.latest)? <= PIECES_IN_PLACE;
+        let used = match self.used {
+            Some(before) => before.then(used, in_place),
+            None => Used::first(used),
+        };
+        self.used = Some(used);
+        self.since = Instant::now();
+        let why = if self.was_signalled_from_outside() {
+            "a timer, or somebody outside, sent a signal while another had its turn"
+        } else if used.is_too_much(over || self.someone_may_matter()) {
+            "a thread ran on and on without a system call while others were ready"
+        } else {
+            return Ok(Next::Wait);
+        };
+        if held.is_ok() {
+            *held = Err(io::Error::other(why));
+        }
+        self.end_turn(holder, now);
+        Ok(Next::Look)
+    }
+
+    /// Whether one that is ready is in the process of whose turn it is, or has a signal.
+    fn someone_may_matter(&self) -> bool {
+        let mut ready = self.ready.iter().chain(self.back.values());
+        ready.any(|parked| {
+            self.threads.get(&parked.stopped.tid()) == Some(&self.latest) || parked.has_signal()
+        })
+    }
+
+    /// Whether a signal has woken somebody in this turn, and it was not sent in it.
+    fn was_signalled_from_outside(&self) -> bool {
+        !self.signals && self.back.values().any(Parked::has_signal)
+    }
+
+    /// Ends a turn wherever the thread stands.
+    fn end_turn(&mut self, holder: Pid, now: u64) {
+        while let Some((first, number)) = self.first_over()
+            && first <= now
+        {
+            self.tell_one(number);
+        }
+        // They go on before those that are ready: it was their time already when these began to wait for their turn.
+        for parked in std::mem::take(&mut self.ready) {
+            let number = self.next_number();
+            self.back.insert(number, parked);
+        }
+        self.enters(holder, For::Anything);
+        self.last = None;
+        self.interrupt(holder);
+    }
+}
