@@ -30,16 +30,14 @@ impl Sleeper {
         state == Some(b'S') || for_memory && state == Some(b'D')
     }
 
-    /// Whether one that seemed asleep has let go of its CPU. Some calls (wait4(2)) say that they sleep before they look
-    /// whether they have to; but here the kernel waits until the thread is off its CPU, or says that it runs
-    /// (kernel/sched/core.c, `wait_task_inactive`).
-    pub(super) fn is_asleep(&self) -> bool {
+    /// Whether one that seemed asleep has let go of its CPU, and sleeps. Some calls (wait4(2)) say that they sleep before they
+    /// look whether they have to; but /proc/TID/syscall waits until the thread is off its CPU, or says that it runs
+    /// (kernel/sched/core.c, `wait_task_inactive`). Then it may have returned from the call, and have stopped for us.
+    pub(super) fn is_asleep(&self, for_memory: bool) -> bool {
         let mut word = [0; RUNNING.len()];
-        match self.call.as_ref().map(|call| call.read_at(&mut word, 0)) {
-            Some(Ok(_)) => word != RUNNING,
-            // Not told to us.
-            _ => true,
-        }
+        let read = self.call.as_ref().map(|call| call.read_at(&mut word, 0));
+        let runs = matches!(read, Some(Ok(_))) && word == RUNNING;
+        !runs && self.seems_asleep(for_memory)
     }
 
     /// The letter behind the name, which ends in the last parenthesis.
@@ -76,7 +74,7 @@ mod tests {
         });
         let spinner = Sleeper::of(told.recv().unwrap()).unwrap();
         while spinner.seems_asleep(false) {}
-        assert!(!spinner.is_asleep());
+        assert!(!spinner.is_asleep(false));
         end.store(true, Ordering::Relaxed);
         spins.join().unwrap();
 
@@ -86,7 +84,7 @@ mod tests {
             let _ = wait.recv();
         });
         let other_sleeps = Sleeper::of(told.recv().unwrap()).unwrap();
-        while !(other_sleeps.seems_asleep(false) && other_sleeps.is_asleep()) {
+        while !(other_sleeps.seems_asleep(false) && other_sleeps.is_asleep(false)) {
             std::thread::yield_now();
         }
         drop(go);

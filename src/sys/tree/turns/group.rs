@@ -294,27 +294,27 @@ impl Group {
     /// Whether everything has happened that the last turn has set off.
     fn is_settled(&mut self) -> bool {
         if !self.settled {
-            if std::mem::take(&mut self.killed) {
-                self.look_for_killed();
-            }
-            self.settled = self.have_ended() && self.all_sleep();
+            self.settled = self.have_ended() && self.all_sleep() && self.none_was_killed();
         }
         self.settled
     }
 
-    /// Those that were to go on, and end instead.
-    fn look_for_killed(&mut self) {
-        let back = std::mem::take(&mut self.back);
-        let (killed, back): (Vec<_>, Vec<_>) =
-            back.into_iter().partition(|(_, parked)| parked.ends());
-        self.back = back.into_iter().collect();
-        self.ends
-            .extend(killed.iter().map(|(_, parked)| parked.stopped.tid()));
-        let ready = std::mem::take(&mut self.ready);
+    /// Whether all go on that were to go on, and none of them ends instead.
+    fn none_was_killed(&mut self) -> bool {
+        if !std::mem::take(&mut self.killed) {
+            return true;
+        }
+        let (ready, back) = (
+            std::mem::take(&mut self.ready),
+            std::mem::take(&mut self.back),
+        );
         let (killed, ready): (VecDeque<_>, VecDeque<_>) = ready.into_iter().partition(Parked::ends);
-        self.ready = ready;
-        self.ends
-            .extend(killed.iter().map(|parked| parked.stopped.tid()));
+        let (killed_back, back): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            back.into_iter().partition(|(_, parked)| parked.ends());
+        (self.ready, self.back) = (ready, back);
+        let killed = killed.iter().chain(killed_back.values());
+        self.ends.extend(killed.map(|parked| parked.stopped.tid()));
+        self.ends.is_empty()
     }
 
     /// Whether those that end have come so far that nobody notices the rest, and their ends are reported to us: only then
@@ -345,13 +345,13 @@ impl Group {
             .values()
             .filter(|inside| inside.waits != For::Continue);
         let threads: Vec<Inside> = inside.rev().copied().collect();
-        let looks: [fn(&Sleeper, For) -> bool; 2] = [
-            |sleeper, waits| sleeper.seems_asleep(waits == For::Memory),
-            |sleeper, _| sleeper.is_asleep(),
-        ];
+        let looks: [fn(&Sleeper, bool) -> bool; 2] = [Sleeper::seems_asleep, Sleeper::is_asleep];
         looks.iter().all(|look| {
             let mut threads = threads.iter();
-            threads.all(|inside| self.sleeper(inside.tid, |sleeper| look(sleeper, inside.waits)))
+            threads.all(|inside| {
+                let for_memory = inside.waits == For::Memory;
+                self.sleeper(inside.tid, |sleeper| look(sleeper, for_memory))
+            })
         })
     }
 
