@@ -66,6 +66,12 @@ impl Code {
         self.gs(&[0x48, 0x8b], register.0, at);
     }
 
+    /// `movzx ecx, ax; movzx ecx, byte gs:[rcx + table]`
+    pub fn look_up_ax(&mut self, table: u32) {
+        self.raw(&[0x0f, 0xb7, 0xc8, GS, 0x0f, 0xb6, 0x89]);
+        self.raw(&table.to_le_bytes());
+    }
+
     /// `mov gs:[at], r11`
     pub fn store_r11(&mut self, at: u32) {
         self.gs(&[0x4c, 0x89], 3, at);

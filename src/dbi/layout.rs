@@ -34,11 +34,19 @@ pub mod slot {
     pub const PAUSES: u32 = 0x88;
     /// How many more rounds loops may go that look at memory and do nothing else; 0 where there is no other thread.
     pub const ROUNDS: u32 = 0x90;
+    /// How many more calls the thread may make in its turn.
+    pub const CALLS: u32 = 0x98;
     /// Text that system calls made for us are given: a path, NUL-terminated.
     pub const PATH: u32 = 0x100;
     /// The same for calls of the program whose path is replaced.
     pub const OTHER_PATH: u32 = 0x180;
+    /// A byte for each system call, by its number: not 0 if it never waits, so that its thread need not ask before it.
+    pub const QUICK: u32 = 0x600;
 }
+
+/// System calls that have a byte at [`slot::QUICK`]: all that there are, and more. Translated code that looks for a higher
+/// number finds any byte; the kernel has no such call.
+pub const CALLS_KNOWN: usize = 512;
 
 /// What a clock of the given kind shows when a run begins, in nanoseconds: the first second of 2026, and of a machine that
 /// was started a quarter of an hour before. (A date in the future would be dangerous: caches and `git gc` delete what

@@ -29,6 +29,8 @@ use nix::unistd::Pid;
 pub(super) use self::live::send_kill;
 use self::live::{Registered, Watchdog, live};
 pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started, threads_of};
+#[cfg(target_arch = "x86_64")]
+pub use self::quick::QUICK;
 use self::turns::{For, Next, Turns};
 pub use self::watcher::{Birth, Call, Onward, Trap, Watcher};
 use super::attempts::{Attempts, Tried};
@@ -482,7 +484,10 @@ impl<'a> Tree<'a> {
         if !self.turns.asks(process) {
             return Ok(None);
         }
-        if !self.turns.is_last_call() && quick::never_waits(stopped).map_err(trace)? {
+        let last = self.watcher.is_last_call(process, stopped);
+        if last.map_err(follow("look at a turn"))? {
+            self.turns.is_over();
+        } else if quick::never_waits(stopped).map_err(trace)? {
             return Ok(None);
         }
         let deaf = quick::waits_for_signals(stopped).map_err(trace)?;

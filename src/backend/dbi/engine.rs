@@ -668,6 +668,10 @@ impl Watcher for Engine {
         self.begin_turn(process, thread)
     }
 
+    fn is_last_call(&mut self, process: Pid, stopped: &Stopped) -> io::Result<bool> {
+        self.has_no_call_left(process, stopped.tid())
+    }
+
     fn pieces(&mut self, process: Pid) -> io::Result<usize> {
         self.pieces_executed(process)
     }

@@ -34,7 +34,7 @@ const MOST_BYTES: u64 = 512 << 20;
 const MOST_FILE_BYTES: usize = 64 << 20;
 
 /// What the file begins with; the digit is the format's.
-const MAGIC: [u8; 8] = *b"cfcode 2";
+const MAGIC: [u8; 8] = *b"cfcode 3";
 
 /// Bytes of a page (x86-64).
 const PAGE: u64 = 4096;

@@ -1,4 +1,4 @@
-//! Where the threads of a process take turns: places at which one may have to let another go on.
+//! Where threads take turns: places at which one may have to let another go on.
 //!
 //! What waits for another thread without the kernel's help would wait for ever: a loop around `pause`, or one that does
 //! nothing but look at memory. Both have so many rounds a turn.
@@ -17,6 +17,8 @@ const NOT_ZERO: u8 = 5;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallInTurn {
     ask: Jump,
+    /// The address of the instruction itself.
+    call: u64,
     /// The address behind it.
     behind: u64,
 }
@@ -62,21 +64,32 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.out.hot.load(RCX, slot::TURNS);
         self.out.hot.skip_if_rcx_zero(JUMP_BYTES);
         let ask = self.out.hot.jump_ahead();
+        let call = self.out.hot.here();
         self.out.hot.system_call();
         let behind = self.out.hot.here();
-        CallInTurn { ask, behind }
+        CallInTurn { ask, call, behind }
     }
 
-    /// The cold code of [`Writer::system_call_in_turn`].
+    /// The cold code of [`Writer::system_call_in_turn`]: calls that never wait are made, but for the last of a turn.
     pub(super) fn ask_for_turn(&mut self, call: CallInTurn) {
         let cold = self.out.cold.here();
         self.out.hot.land_at(call.ask, cold);
         self.before_question(spilled::RCX);
+        let more = self.out.cold.count_down(slot::CALLS);
+        let last = self.out.cold.jump_ahead();
+        self.out.cold.land(more);
+        self.out.cold.look_up_ax(slot::QUICK);
+        let quick = self.out.cold.unless_rcx_zero();
+        self.out.cold.land(last);
         self.out.cold.restore_rcx();
+        self.before_question(0);
         let pc = self.plan.pc_of(usize::from(self.done));
         self.leave(pc, self.done, self.counted);
         let (done, kind) = (self.done, ExitKind::Call);
         self.exit(pc, call.behind, None, done, kind, false);
+        self.before_question(spilled::RCX);
+        self.out.cold.land(quick);
+        self.out.cold.jump(call.call);
     }
 
     /// Where a unit goes that begins again: to `own`, and after so many rounds to the tracer.

@@ -29,9 +29,6 @@ use crate::sys::image;
 use crate::sys::nudge::Nudge;
 use crate::sys::ptrace::{Pace, Stopped};
 
-/// Calls in a row that a thread may make in its turn.
-const MOST_CALLS: u32 = 256;
-
 /// A thread that holds still, and how it will go on.
 #[derive(Debug)]
 struct Parked {
@@ -150,10 +147,11 @@ impl Turns {
         }
     }
 
-    /// The thread whose turn it is makes a system call: whether its turn ends with it.
-    pub(super) fn is_last_call(&mut self) -> bool {
-        let group = self.group.as_mut();
-        group.is_some_and(Group::is_last_call)
+    /// The thread whose turn it is makes the last call of it.
+    pub(super) fn is_over(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.turn_is_over();
+        }
     }
 
     /// It sends a signal, which may be the end of somebody who holds still.
@@ -210,7 +208,7 @@ impl Turns {
             return Ok(Next::Wait);
         };
         let next = group.advance(watcher, &mut self.held)?;
-        if let Some(process) = group.is_over() {
+        if let Some(process) = group.is_one() {
             if self.asks(process) {
                 watcher.turns(process, false)?;
             }

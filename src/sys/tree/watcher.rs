@@ -116,6 +116,10 @@ pub trait Watcher {
     fn turn(&mut self, _process: Pid, _thread: Pid) -> io::Result<()> {
         Ok(())
     }
+    /// Whether the turn of the thread of `process` ends with the call that it is about to make, because it has made so many.
+    fn is_last_call(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<bool> {
+        Ok(false)
+    }
     /// What the clock shows by which calls wait, [`Call::WaitUntil`]; the last turn is, or was, that of `process`.
     fn now(&mut self, _process: Pid) -> io::Result<u64> {
         Ok(0)

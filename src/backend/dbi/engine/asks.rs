@@ -124,7 +124,7 @@ impl Engine {
         Ok(at_call)
     }
 
-    fn area_of(&self, tid: Pid) -> io::Result<Rc<Area>> {
+    pub(super) fn area_of(&self, tid: Pid) -> io::Result<Rc<Area>> {
         let thread = self.threads.get(&tid).ok_or_else(unknown)?;
         let process = self.processes.get(&thread.process).ok_or_else(unknown)?;
         Ok(Rc::clone(&process.space.borrow().areas[thread.area]))

@@ -11,12 +11,12 @@ use super::super::space::{Area, Space};
 use super::super::support::{self, Unsupported};
 use super::{Engine, Expected, Process, Thread, files, unknown};
 use crate::backend::marks::Marks;
-use crate::dbi::layout::{MAGIC_CALL, slot};
+use crate::dbi::layout::{CALLS_KNOWN, MAGIC_CALL, slot};
 use crate::sys::Pid;
 use crate::sys::image;
 use crate::sys::ptrace::Stopped;
 use crate::sys::random::Stream;
-use crate::sys::tree::Birth;
+use crate::sys::tree::{Birth, QUICK};
 
 /// What the random numbers follow from that `rdrand` gives.
 const SEED: u64 = u64::from_le_bytes(*b"cfrdrand");
@@ -144,6 +144,9 @@ impl Engine {
         for at in [slot::REASON, slot::TURNS, slot::PAUSES, slot::ROUNDS] {
             area.slots().store_u64(at.into(), 0);
         }
+        if self.machine.turns {
+            area.slots().write(slot::QUICK.into(), &quick_calls());
+        }
         Ok(())
     }
 
@@ -193,4 +196,9 @@ impl Engine {
         };
         self.threads.insert(tid, thread);
     }
+}
+
+/// What translated code looks at before a system call.
+fn quick_calls() -> [u8; CALLS_KNOWN] {
+    std::array::from_fn(|number| QUICK.contains(&(number as i64)).into())
 }

@@ -23,6 +23,9 @@ use crate::sys::ptrace::Stopped;
 use crate::sys::seccomp;
 use crate::sys::tree::Call;
 
+/// Calls that a thread may make in its turn.
+const CALLS_A_TURN: u64 = 256;
+
 /// Times that a thread may `pause` in its turn. Whoever waits in a loop does so some ten to a thousand times before it
 /// gives up and lets the kernel wake it.
 const PAUSES_A_TURN: u64 = 128;
@@ -56,8 +59,12 @@ impl Engine {
         process.takes_turns = on;
         let space = process.space.borrow();
         for area in space.areas_of(pid).filter(|area| area.used.get()) {
+            let was_on = area.slots().load_u64(slot::TURNS.into()) != 0;
             area.slots().store_u64(slot::TURNS.into(), on.into());
-            give_rounds(area, on);
+            // Who makes processes and nothing else would have its turn for ever.
+            if was_on != on {
+                give_rounds(area, on);
+            }
         }
         Ok(())
     }
@@ -70,8 +77,17 @@ impl Engine {
             let passed = now.saturating_sub(self.exact_time(process)?);
             self.slept(process, passed)?;
         }
+        self.area_of(thread)?
+            .slots()
+            .store_u64(slot::CALLS.into(), CALLS_A_TURN);
         self.log_turn(process, thread);
         Ok(())
+    }
+
+    /// Whether a thread has made as many calls as it may in its turn.
+    pub(super) fn has_no_call_left(&self, process: Pid, thread: Pid) -> io::Result<bool> {
+        let area = self.area_of(thread)?;
+        Ok(self.takes_turns(process) && area.slots().load_u64(slot::CALLS.into()) == 0)
     }
 
     /// The time, by that of the process whose turn it was last.
@@ -193,9 +209,13 @@ impl Engine {
     }
 }
 
-/// How often a thread may go round until its turn ends.
+/// How often a thread may go round, and make calls, until its turn ends.
 fn give_rounds(area: &Area, on: bool) {
-    for (at, rounds) in [(slot::PAUSES, PAUSES_A_TURN), (slot::ROUNDS, ROUNDS_A_TURN)] {
+    for (at, rounds) in [
+        (slot::PAUSES, PAUSES_A_TURN),
+        (slot::ROUNDS, ROUNDS_A_TURN),
+        (slot::CALLS, CALLS_A_TURN),
+    ] {
         area.slots()
             .store_u64(at.into(), if on { rounds } else { 0 });
     }

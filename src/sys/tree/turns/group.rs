@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::patience::{LOOK_EVERY, PIECES_IN_PLACE, Used};
-use super::{For, MOST_CALLS, Next, Parked};
+use super::{For, Next, Parked};
 use crate::sys::image;
 use crate::sys::ptrace::{Pace, Stopped};
 use crate::sys::tree::Watcher;
@@ -59,8 +59,8 @@ pub(super) struct Group {
     since: Instant,
     /// What it had taken when it was looked at in its turn.
     used: Option<Used>,
-    /// The calls it has made in its turn.
-    calls: u32,
+    /// Whether its turn is over in any case.
+    over: bool,
     /// Who has gone into the kernel last, by its number.
     last: Option<u64>,
     /// The number of who goes there next.
@@ -95,7 +95,7 @@ impl Group {
             free: None,
             since: Instant::now(),
             used: None,
-            calls: 0,
+            over: false,
             last: None,
             number: 0,
             inside: BTreeMap::new(),
@@ -135,7 +135,7 @@ impl Group {
     }
 
     /// The process of the only thread that is left, if it has its turn: nobody has to take any.
-    pub(super) fn is_over(&self) -> Option<Pid> {
+    pub(super) fn is_one(&self) -> Option<Pid> {
         let (thread, process) = self.threads.first_key_value()?;
         (self.threads.len() == 1 && self.has_turn(*thread)).then_some(*process)
     }
@@ -152,10 +152,8 @@ impl Group {
         self.back.insert(number, parked);
     }
 
-    pub(super) fn is_last_call(&mut self) -> bool {
-        self.settled = false;
-        self.calls += 1;
-        self.calls > MOST_CALLS
+    pub(super) fn turn_is_over(&mut self) {
+        self.over = true;
     }
 
     fn next_number(&mut self) -> u64 {
@@ -378,7 +376,7 @@ impl Group {
         // A call that did not wait: it is still the same turn.
         let same = self.last.take().and_then(|last| self.back.remove(&last));
         if let Some(parked) = same {
-            if self.calls <= MOST_CALLS {
+            if !self.over {
                 return self.resume(parked, watcher);
             }
             let number = self.next_number();
@@ -395,7 +393,7 @@ impl Group {
             return Ok(Next::Wait);
         };
         self.turns = self.turns.wrapping_add(1);
-        self.calls = 0;
+        self.over = false;
         self.signals = false;
         self.resume_in_new_turn(parked, watcher)
     }
@@ -417,6 +415,7 @@ impl Group {
 
     fn resume(&mut self, parked: Parked, watcher: &mut dyn Watcher) -> io::Result<Next> {
         self.idle_until = None;
+        self.settled = false;
         let thread = parked.stopped.tid();
         if parked.ends() {
             return Ok(self.ends_instead(thread));
@@ -433,7 +432,6 @@ impl Group {
 
     /// A thread that was to go on was killed, and a report of that is coming.
     fn ends_instead(&mut self, thread: Pid) -> Next {
-        self.settled = false;
         self.ends.insert(thread);
         Next::Look
     }
