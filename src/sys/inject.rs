@@ -78,7 +78,7 @@ pub fn copy(original: &Stopped) -> io::Result<Copy> {
     ) = (0, 0, 0, 0, 0);
     set_registers(original.tid(), calling)?;
     let born = run_clone(original.tid());
-    set_registers(original.tid(), registers)?;
+    original.set_registers(registers)?;
     let pid = born?;
     if !libc::WIFSTOPPED(wait(pid)?) {
         return Err(io::Error::other("the copy was killed"));
@@ -239,7 +239,7 @@ impl<'a> Calls<'a> {
             ..self.registers
         };
         let tid = self.thread.tid();
-        set_registers(tid, registers)?;
+        self.thread.set_registers(registers)?;
         self.thread.set_signal_mask(self.mask)?;
         match self.owed {
             Owed::Nothing => Ok(()),

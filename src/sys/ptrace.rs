@@ -3,6 +3,8 @@
 //! Threads are seized (PTRACE_SEIZE), so that job control works as without a tracer. A thread that was
 //! killed meanwhile answers ESRCH; the caller then waits for the report of its end.
 
+#[cfg(target_arch = "x86_64")]
+use std::cell::Cell;
 use std::io::{IoSlice, IoSliceMut};
 
 use nix::errno::Errno;
@@ -73,12 +75,19 @@ pub(super) fn set_registers(tid: Pid, mut registers: libc::user_regs_struct) -> 
 #[derive(Debug)]
 pub struct Stopped {
     tid: Pid,
+    /// What is known of its registers: nobody but us changes them.
+    #[cfg(target_arch = "x86_64")]
+    registers: Cell<Option<libc::user_regs_struct>>,
 }
 
 impl Stopped {
     /// The caller has just had a stop of `tid` reported by waitpid, and makes only one value of it.
     pub(super) fn from_wait(tid: Pid) -> Stopped {
-        Stopped { tid }
+        Stopped {
+            tid,
+            #[cfg(target_arch = "x86_64")]
+            registers: Cell::new(None),
+        }
     }
 
     /// Its thread id.
@@ -184,6 +193,7 @@ impl Stopped {
     #[cfg(target_arch = "x86_64")]
     pub fn skip_call(&self) -> nix::Result<()> {
         const ORIG_RAX: usize = std::mem::offset_of!(libc::user_regs_struct, orig_rax);
+        self.registers.set(None);
         // SAFETY: stores one word among the thread's registers, at an offset of theirs.
         let answer = unsafe {
             libc::ptrace(
@@ -210,13 +220,21 @@ impl Stopped {
     /// Its general registers.
     #[cfg(target_arch = "x86_64")]
     pub fn registers(&self) -> nix::Result<libc::user_regs_struct> {
-        ptrace::getregs(self.tid)
+        if let Some(known) = self.registers.get() {
+            return Ok(known);
+        }
+        let registers = ptrace::getregs(self.tid)?;
+        self.registers.set(Some(registers));
+        Ok(registers)
     }
 
     /// Replaces its general registers; see [`set_registers`].
     #[cfg(target_arch = "x86_64")]
     pub fn set_registers(&self, registers: libc::user_regs_struct) -> nix::Result<()> {
-        set_registers(self.tid, registers)
+        self.registers.set(None);
+        set_registers(self.tid, registers)?;
+        self.registers.set(Some(registers));
+        Ok(())
     }
 
     /// Takes the trap flag out of the context that a signal handler was just given, at the handler's first instruction.

@@ -69,6 +69,8 @@ pub(super) struct Group {
     back: BTreeMap<u64, Parked>,
     ready: VecDeque<Parked>,
     ends: BTreeSet<Pid>,
+    /// Those that sleep until somebody ends or sends a signal, which nobody has done since.
+    deaf: BTreeSet<Pid>,
     /// Whether whose turn it is has sent signals in it.
     signals: bool,
     /// Whether somebody may have been killed who holds still.
@@ -102,6 +104,7 @@ impl Group {
             back: BTreeMap::new(),
             ready: VecDeque::new(),
             ends: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             signals: false,
             killed: false,
             interrupted: BTreeSet::new(),
@@ -180,6 +183,11 @@ impl Group {
             self.holder = None;
             self.last = Some(number);
         }
+        if waits == For::Continue {
+            // Its parent may wait for that.
+            self.deaf.clear();
+        }
+        self.deaf.remove(&tid);
         let told = false;
         self.inside.insert(number, Inside { tid, waits, told });
     }
@@ -196,6 +204,7 @@ impl Group {
     pub(super) fn sends_signals(&mut self) {
         self.signals = true;
         self.killed = true;
+        self.deaf.clear();
     }
 
     fn interrupt(&mut self, thread: Pid) {
@@ -263,6 +272,7 @@ impl Group {
     /// A thread is nowhere.
     fn forget(&mut self, thread: Pid) {
         self.settled = false;
+        self.deaf.clear();
         if self.has_turn(thread) {
             self.holder = None;
         }
@@ -338,19 +348,26 @@ impl Group {
     /// Whether all that are in the kernel sleep. Who did when looked at may have been woken by one that was looked at
     /// later, so all have to be found asleep twice. Whoever has gone there last is the likeliest to be at work.
     fn all_sleep(&mut self) -> bool {
-        let inside = self
-            .inside
-            .values()
-            .filter(|inside| inside.waits != For::Continue);
-        let threads: Vec<Inside> = inside.rev().copied().collect();
-        let looks: [fn(&Sleeper, bool) -> bool; 2] = [Sleeper::seems_asleep, Sleeper::is_asleep];
-        looks.iter().all(|look| {
+        let inside = self.inside.values().rev();
+        let inside = inside
+            .filter(|inside| inside.waits != For::Continue && !self.deaf.contains(&inside.tid));
+        let threads: Vec<Inside> = inside.copied().collect();
+        let looks: &[fn(&Sleeper, bool) -> bool] = match threads.len() {
+            0 | 1 => &[Sleeper::is_asleep],
+            _ => &[Sleeper::seems_asleep, Sleeper::is_asleep],
+        };
+        let all = looks.iter().all(|look| {
             let mut threads = threads.iter();
             threads.all(|inside| {
                 let for_memory = inside.waits == For::Memory;
                 self.sleeper(inside.tid, |sleeper| look(sleeper, for_memory))
             })
-        })
+        });
+        if all {
+            let deaf = threads.iter().filter(|inside| inside.is_deaf());
+            self.deaf.extend(deaf.map(|inside| inside.tid));
+        }
+        all
     }
 
     /// Looks at a thread that may be asleep; one that is gone is not.
