@@ -110,7 +110,7 @@ impl Engine {
         {
             return Ok(call);
         }
-        if let Some(why) = support::refused_call(number, &registers) {
+        if let Some(why) = support::refused_call(stopped, &registers) {
             let program = support::name_of(stopped.tid());
             return self.fail(Unsupported { program, why });
         }
