@@ -149,6 +149,14 @@ impl Lent {
             or_own: false,
         }
     }
+
+    /// The same for a process that may open its own where it cannot open this.
+    pub fn or_own(self) -> Lent {
+        Lent {
+            or_own: true,
+            ..self
+        }
+    }
 }
 
 /// A file of these contents, among the open files of `owner`.

@@ -191,6 +191,7 @@ impl Engine {
             at: 0,
             expected: Expected::Nothing,
             lent: None,
+            opens_own: false,
         };
         self.threads.insert(tid, thread);
     }
