@@ -380,13 +380,26 @@ impl Cache {
 
     /// The nearest zone to a piece of code.
     fn nearest(&self, pc: u64) -> usize {
-        let distance = |zone: &Zone| zone.base.abs_diff(pc);
-        let nearest = self
-            .zones
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, zone)| distance(zone));
-        nearest.map_or(0, |(index, _)| index)
+        self.nearest_of(pc, |_| true).unwrap_or(0)
+    }
+
+    fn nearest_of(&self, pc: u64, suits: impl Fn(&Zone) -> bool) -> Option<usize> {
+        let zones = self.zones.iter().enumerate();
+        let nearest = zones
+            .filter(|(_, zone)| suits(zone))
+            .min_by_key(|(_, zone)| zone.base.abs_diff(pc));
+        nearest.map(|(index, _)| index)
+    }
+
+    /// The zone for a new translation of a piece of code: the nearest; where that takes no more, the nearest of those that do
+    /// and are within reach.
+    fn zone_for(&self, pc: u64) -> Result<usize, Full> {
+        let nearest = self.nearest(pc);
+        if self.zones[nearest].takes_units() {
+            return Ok(nearest);
+        }
+        let suits = |zone: &Zone| zone.takes_units() && reaches(zone.base, pc);
+        self.nearest_of(pc, suits).ok_or(Full::Zone)
     }
 
     fn emit(
@@ -397,7 +410,7 @@ impl Cache {
         request: bool,
         memory: &impl Memory,
     ) -> Result<u32, Full> {
-        let zone = self.nearest(plan.pc);
+        let zone = self.zone_for(plan.pc)?;
         let otherwise = indirect
             .then(|| self.bucket_head(zone, plan.pc, memory))
             .transpose()?;

@@ -74,7 +74,10 @@ enum When {
 /// The program's code changes, a signal handler returns, a file is opened that would show our traces, or something is asked
 /// for that cannot be had.
 #[cfg(target_arch = "x86_64")]
-const ENGINE_CALLS: [(libc::c_long, When); 14] = [
+const ENGINE_CALLS: [(libc::c_long, When); 16] = [
+    (libc::SYS_clone, When::Bit(0, libc::CLONE_UNTRACED as u32)),
+    // Its flags are in memory.
+    (libc::SYS_clone3, When::Always),
     (libc::SYS_arch_prctl, When::Is(0, ARCH_SET_GS)),
     (libc::SYS_rt_sigreturn, When::Always),
     (libc::SYS_mmap, When::Bit(2, libc::PROT_EXEC as u32)),
@@ -276,8 +279,8 @@ impl Filter {
             let all = RECEIVING_CALLS.iter().chain(&reads);
             rules.extend(all.map(|number| report(*number)));
         }
-        rules.extend(engine.map(EngineCalls::rules).unwrap_or_default());
         rules.extend(missing.iter().map(|number| lack(*number)));
+        rules.extend(engine.map(EngineCalls::rules).unwrap_or_default());
         if random {
             rules.push(report(libc::SYS_getrandom));
         }
@@ -449,6 +452,7 @@ mod tests {
             (libc::SYS_rseq, [0; 3], missing),
             (libc::SYS_clone3, [0; 3], missing),
             (libc::SYS_clone, [0; 3], pass),
+            (libc::SYS_clone, [libc::CLONE_UNTRACED as u32, 0, 0], report),
             (libc::SYS_arch_prctl, [ARCH_SET_GS, 0, 0], report),
             (libc::SYS_arch_prctl, [0x1002, 0, 0], pass),
             (libc::SYS_prctl, [15, 0, 0], pass),

@@ -121,6 +121,8 @@ struct Thread {
     expected: Expected,
     /// A file of ours that it is about to open.
     lent: Option<OwnedFd>,
+    /// Whether it could not, and is about to open its own.
+    opens_own: bool,
 }
 
 /// A process of the tree.
@@ -144,8 +146,6 @@ struct Process {
     takes_turns: bool,
     /// Its counters when it was looked for a thread that has its turn for too long.
     looked_at: Vec<u64>,
-    /// Whether it cannot open the list of libraries that is made for it.
-    own_libraries: bool,
 }
 
 impl Process {
@@ -163,7 +163,6 @@ impl Process {
             random: Stream(0),
             takes_turns: false,
             looked_at: Vec::new(),
-            own_libraries: false,
         }
     }
 }
@@ -626,7 +625,7 @@ impl Watcher for Engine {
                 second,
                 path,
                 or_own,
-            } => self.opened(process, stopped, second, path, or_own),
+            } => self.opened(stopped, second, path, or_own),
             Expected::Wait(waiting) => self.waited(process, stopped, waiting),
             Expected::Told(told) => {
                 self.told(stopped, told)?;

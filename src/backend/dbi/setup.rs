@@ -24,8 +24,17 @@ use crate::sys::image;
 use crate::sys::inject::Calls;
 use crate::sys::ptrace::Stopped;
 
-/// Where the areas of threads are: far from everything that the kernel, C libraries, Go, Java and sanitizers choose.
-const AREAS: u64 = 0x3e00_0000_0000;
+/// Where the areas of threads may be, the first place that is free, or one of those above it. First among the mappings of
+/// programs, 1.5 TiB below their top: sanitizers take nearly all else for shadows, or forbid it (AddressSanitizer, MemorySanitizer,
+/// ThreadSanitizer: compiler-rt/lib/*/*_platform*.h, `kHiAppMemBeg` and others), by mapping over what is there. Then, for
+/// a program that is laid out otherwise, far from what the kernel, C libraries, Go and Java choose.
+const AREAS: [u64; 2] = [0x7e80_0000_0000, 0x3e00_0000_0000];
+
+/// How many groups of areas there is room for at each of these places: half a tebibyte.
+const GROUPS: u64 = 512;
+
+/// Bytes of the areas that are mapped at a time.
+const GROUP_BYTES: u64 = AREAS_AT_ONCE * AREA_BYTES;
 
 /// Where the table may be, the first place that is free: the instruction that uses it takes 31 bits of address.
 const TABLES: [u64; 4] = [0x7f00_0000, 0x6f00_0000, 0x3f00_0000, 0x1f00_0000];
@@ -92,7 +101,7 @@ pub fn install(
         areas: Vec::new(),
         reserved: Vec::new(),
     };
-    map_areas(&mut calls, fd, &mut space, AREAS)?;
+    map_areas(&mut calls, fd, &mut space, areas_among(&lines)?)?;
     close(&mut calls, fd)?;
     for line in lines
         .iter()
@@ -260,7 +269,7 @@ fn map_table(calls: &mut Calls<'_>, fd: u64, place: Place, how: i32) -> io::Resu
 }
 
 fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) -> io::Result<()> {
-    let bytes = AREAS_AT_ONCE * AREA_BYTES;
+    let bytes = GROUP_BYTES;
     let offset = space.pool.reserve(bytes);
     map(
         calls,
@@ -278,17 +287,25 @@ fn map_areas(calls: &mut Calls<'_>, fd: u64, space: &mut Space, address: u64) ->
     Ok(())
 }
 
+/// Where areas can be mapped among these mappings.
+fn areas_among(lines: &[Line<'_>]) -> io::Result<u64> {
+    let taken = taken(lines);
+    let groups = AREAS
+        .into_iter()
+        .flat_map(|first| (0..GROUPS).map(move |group| first + group * GROUP_BYTES));
+    let mut free_groups = groups.filter(|group| free(&taken, *group, GROUP_BYTES));
+    free_groups
+        .next()
+        .ok_or_else(|| io::Error::other("no room for the areas of more threads"))
+}
+
 /// Maps more areas: all are in use. `own` is an area that the stopped thread can read.
 pub fn more_areas(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> {
     let call = space.translations.borrow().cache.system_call();
+    let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
+    let address = areas_among(&maps::lines(&text).collect::<Vec<_>>())?;
     let mut calls = Calls::begin(thread, call)?;
     let fd = open(&mut calls, own + u64::from(slot::PATH))?;
-    let address = space
-        .areas
-        .iter()
-        .map(|area| area.address + AREA_BYTES)
-        .max()
-        .unwrap_or(AREAS);
     map_areas(&mut calls, fd, space, address)?;
     close(&mut calls, fd)?;
     calls.end()
@@ -358,7 +375,7 @@ impl Layout {
     fn of(lines: &[Line<'_>], entry: u64) -> Layout {
         let code = |line: &&Line<'_>| line.executable() && line.file().is_some();
         let mut zones: Vec<u64> = Vec::new();
-        let mut taken: Vec<(u64, u64)> = lines.iter().map(|line| (line.start, line.end)).collect();
+        let mut taken = taken(lines);
         let starts: Vec<u64> = lines
             .iter()
             .filter(code)
@@ -385,6 +402,11 @@ impl Layout {
             table: table.unwrap_or(TABLES[0]),
         }
     }
+}
+
+/// The memory that mappings are in: start and end of each.
+fn taken(lines: &[Line<'_>]) -> Vec<(u64, u64)> {
+    lines.iter().map(|line| (line.start, line.end)).collect()
 }
 
 fn free(taken: &[(u64, u64)], start: u64, bytes: u64) -> bool {
@@ -425,7 +447,7 @@ fn zone_for(lines: &[Line<'_>], taken: &[(u64, u64)], start: u64) -> Option<u64>
 
 /// A free place within reach of `pc`.
 fn near(lines: &[Line<'_>], pc: u64) -> Option<u64> {
-    let taken: Vec<(u64, u64)> = lines.iter().map(|line| (line.start, line.end)).collect();
+    let taken = taken(lines);
     let base = pc & !(MIB - 1);
     let steps = (1..12).map(|step| step * ZONE_BYTES.next_multiple_of(MIB) + ROOM / 2);
     let choices = steps.flat_map(|step| [base.checked_sub(step), base.checked_add(step)]);

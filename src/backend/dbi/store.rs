@@ -333,13 +333,16 @@ impl Stored {
 
     /// Whether the program's code is what it was when a piece was made.
     fn fits(&self, thread: &Stopped, piece: &Piece) -> bool {
+        /// A buffer for more of them is memory that is new each time, and costs more than the calls it saves.
+        const AT_ONCE: usize = 16;
         let pages: Vec<Page> = self.pages_of(piece).collect();
-        let mut bytes = Vec::new();
+        let mut buffer = vec![0; AT_ONCE * PAGE as usize];
         pages
             .chunk_by(|one, next| next.address == one.address + PAGE)
+            .flat_map(|run| run.chunks(AT_ONCE))
             .all(|run| {
-                bytes.resize(run.len() * PAGE as usize, 0);
-                let got = thread.read(run[0].address, &mut bytes).unwrap_or(0);
+                let bytes = &mut buffer[..run.len() * PAGE as usize];
+                let got = thread.read(run[0].address, bytes).unwrap_or(0);
                 let mut sums = bytes.chunks_exact(PAGE as usize).map(page_sum);
                 got == bytes.len() && run.iter().all(|page| Some(page.sum) == sums.next())
             })

@@ -11,18 +11,33 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::shown;
 use crate::backend::program_file::{Format, ProgramFile};
-use crate::sys::{Pid, image};
+use crate::sys::ptrace::Stopped;
+use crate::sys::{Pid, image, tree};
 
 /// Something that programs do and the engine cannot follow.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "`{program}` {why}, which `dbi` does not support; use `--backend step` or `--backend cachegrind`"
-)]
+#[error("`{program}` {why}, which `dbi` does not support; {}", self.remedy())]
 pub struct Unsupported {
     /// The program.
     pub program: String,
     /// What it does, as a verb phrase.
     pub why: &'static str,
+}
+
+/// Done by LeakSanitizer, which looks for leaks from a process of its own, and by reporters of crashes.
+const UNTRACED: &str = "starts a process that no tracer is told of (CLONE_UNTRACED)";
+
+impl Unsupported {
+    /// What the user can do.
+    fn remedy(&self) -> &'static str {
+        match self.why {
+            UNTRACED => {
+                "if that is LeakSanitizer, which is in AddressSanitizer, switch it off: \
+                 `--env ASAN_OPTIONS=detect_leaks=0`, or `LSAN_OPTIONS` where it is alone"
+            }
+            _ => "use `--backend step` or `--backend cachegrind`",
+        }
+    }
 }
 
 /// Why a file cannot be counted when it is executed; none where it can.
@@ -46,14 +61,16 @@ pub fn name_of(pid: Pid) -> String {
 }
 
 /// Why a reported system call cannot be allowed.
-pub fn refused_call(number: libc::c_long, registers: &user_regs_struct) -> Option<&'static str> {
+pub fn refused_call(thread: &Stopped, registers: &user_regs_struct) -> Option<&'static str> {
     const X32: u64 = 0x4000_0000;
     const ADDR_LIMITS: u64 = 0x0800_0000;
     /// sys/personality.h
     const READ_IMPLIES_EXEC: u64 = 0x0040_0000;
     const ASK: u64 = 0xffff_ffff;
-    match number {
+    let untraced = || tree::clone_flags(thread) & libc::CLONE_UNTRACED as u64 != 0;
+    match registers.orig_rax as libc::c_long {
         libc::SYS_ptrace => Some("traces another program (ptrace)"),
+        libc::SYS_clone | libc::SYS_clone3 if untraced() => Some(UNTRACED),
         libc::SYS_arch_prctl => Some("sets the segment register gs"),
         libc::SYS_personality
             if registers.rdi & ASK != ASK
@@ -130,6 +147,14 @@ impl Lent {
             file,
             path: path.into_bytes(),
             or_own: false,
+        }
+    }
+
+    /// The same for a process that may open its own where it cannot open this.
+    pub fn or_own(self) -> Lent {
+        Lent {
+            or_own: true,
+            ..self
         }
     }
 }

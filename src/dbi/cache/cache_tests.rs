@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::dbi::emit::Pc;
+use crate::dbi::layout::TABLE_BYTES;
 
 /// Bytes at offsets; what was never written is zero.
 #[derive(Default)]
@@ -295,4 +296,30 @@ fn what_is_not_whole_is_no_image() {
         let part = Words::of(&whole[..length]);
         assert!(image::Image::load(Box::new(part), 0).is_none(), "{length}");
     }
+}
+
+#[test]
+fn code_goes_to_another_zone_when_the_nearest_is_full_and_to_none_out_of_reach() {
+    let (memory, mut cache, mut program) = start(vec![
+        (0x1000, vec![0xc3]),
+        (0x2000, vec![0xc3]),
+        (0x3000, vec![0xc3]),
+    ]);
+    let place = |address, number| Place {
+        address,
+        offset: TABLE.offset + TABLE_BYTES + number * ZONE_BYTES,
+    };
+    let mut translated = |cache: &mut Cache, pc| {
+        let address = cache.translate(pc, true, &mut program, &memory, &ONE);
+        address.map(|address| cache.zone_of(address))
+    };
+    assert_eq!(translated(&mut cache, 0x1000), Ok(Some(0)));
+    cache.zones[0].hot = COLD_START - 1;
+    cache.add_zone(place(0x5555_0000_0000, 0), &memory);
+    let full = Err(NoTranslation::Full(Full::Zone));
+    assert_eq!(translated(&mut cache, 0x2000), full);
+    cache.add_zone(place(0x3000_0000, 1), &memory);
+    assert_eq!(translated(&mut cache, 0x2000), Ok(Some(2)));
+    // What is in the full one stays there.
+    assert_eq!(translated(&mut cache, 0x1000), Ok(Some(0)));
 }

@@ -55,6 +55,14 @@ impl Zone {
         ((self.common.end - self.base) as u32).next_multiple_of(64)
     }
 
+    /// Whether new units go here. Those that are here may yet need cold code of their own, each some thirty bytes: an entry for
+    /// indirect branches, or a way out again when what they led to is gone.
+    pub(super) fn takes_units(&self) -> bool {
+        const LARGEST_UNIT: u32 = 64 << 10;
+        const RESERVE: u32 = 12 << 20;
+        self.hot < COLD_START - LARGEST_UNIT && u64::from(self.cold + RESERVE) < ZONE_BYTES
+    }
+
     /// Whether there is room for a unit, and for a hop besides.
     pub(super) fn room(&self, emitted: &Emitted) -> Result<(), Full> {
         const SPARE: u64 = 64;

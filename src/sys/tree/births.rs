@@ -104,12 +104,18 @@ impl Tree<'_> {
 }
 
 /// Whether the thread or process that a stopped thread is just making will use the same memory (clone(2), CLONE_VM).
-#[cfg(target_arch = "x86_64")]
 fn shares_memory(maker: &Stopped) -> bool {
+    clone_flags(maker) & libc::CLONE_VM as u64 != 0
+}
+
+/// What the thread or process that a stopped thread is making will share with it, and who is told of it: the flags of
+/// clone(2).
+#[cfg(target_arch = "x86_64")]
+pub fn clone_flags(maker: &Stopped) -> u64 {
     let Ok(registers) = maker.registers() else {
-        return false;
+        return 0;
     };
-    let flags = match registers.orig_rax as libc::c_long {
+    match registers.orig_rax as libc::c_long {
         libc::SYS_vfork => libc::CLONE_VM as u64,
         libc::SYS_clone => registers.rdi,
         libc::SYS_clone3 => {
@@ -120,14 +126,13 @@ fn shares_memory(maker: &Stopped) -> bool {
             }
         }
         _ => 0,
-    };
-    flags & libc::CLONE_VM as u64 != 0
+    }
 }
 
 /// Nobody asks on other architectures.
 #[cfg(not(target_arch = "x86_64"))]
-fn shares_memory(_maker: &Stopped) -> bool {
-    false
+pub fn clone_flags(_maker: &Stopped) -> u64 {
+    0
 }
 
 /// The process that a thread belongs to.

@@ -93,10 +93,8 @@ impl Engine {
 
     /// Takes the memory above the mappings of a program.
     fn reserve(&mut self, stopped: &Stopped, space: &mut Space, above: Above) {
-        let (call, pieces): (_, Vec<_>) = {
-            let cache = &space.translations.borrow().cache;
-            (cache.system_call(), cache.places().collect())
-        };
+        let pieces = space.hidden();
+        let call = space.translations.borrow().cache.system_call();
         match addresses::reserve(stopped, call, above, &pieces) {
             Ok(reserved) => space.reserved = reserved,
             Err(error) => self.fixed_addresses = Some(Err(error)),
@@ -193,6 +191,7 @@ impl Engine {
             at: 0,
             expected: Expected::Nothing,
             lent: None,
+            opens_own: false,
         };
         self.threads.insert(tid, thread);
     }

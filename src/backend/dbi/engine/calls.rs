@@ -11,7 +11,7 @@ use super::super::maps;
 use super::super::mounts;
 use super::super::space::How;
 use super::super::support::{self, Unsupported, Whose};
-use super::{Engine, Expected, files, unknown};
+use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::{MAGIC_CALL, slot};
 use crate::sys::Pid;
@@ -110,7 +110,7 @@ impl Engine {
         {
             return Ok(call);
         }
-        if let Some(why) = support::refused_call(number, &registers) {
+        if let Some(why) = support::refused_call(stopped, &registers) {
             let program = support::name_of(stopped.tid());
             return self.fail(Unsupported { program, why });
         }
@@ -146,6 +146,9 @@ impl Engine {
         second: bool,
     ) -> io::Result<Call> {
         const LONGEST: usize = 64;
+        if std::mem::take(&mut self.thread(stopped.tid())?.opens_own) {
+            return Ok(Call::Make);
+        }
         let Ok(name) = stopped.read_c_string(path, LONGEST) else {
             return Ok(Call::Make);
         };
@@ -194,7 +197,6 @@ impl Engine {
     /// became another user), and it cannot do without, it opens its own.
     pub(super) fn opened(
         &mut self,
-        process: Pid,
         stopped: &Stopped,
         second: bool,
         path: u64,
@@ -207,8 +209,7 @@ impl Engine {
             registers.rdi = path;
         }
         if or_own && (registers.rax as i64) < 0 {
-            let process = self.processes.get_mut(&process).ok_or_else(unknown)?;
-            process.own_libraries = true;
+            self.thread(stopped.tid())?.opens_own = true;
             registers = again(&registers);
         }
         Ok(stopped.set_registers(registers)?)
@@ -240,7 +241,9 @@ impl Engine {
                 _ if self.machine.host => mounts::renumbered(&real),
                 _ => return Ok(None),
             };
-            return support::lend(text.as_bytes(), self.lender(process)?).map(Some);
+            // A program that has just changed its root may have /proc nowhere but among its open files.
+            let lent = support::lend(text.as_bytes(), self.lender(process)?)?;
+            return Ok(Some(lent.or_own()));
         }
         match self.machine.host {
             true => self.shown_file(process, path),

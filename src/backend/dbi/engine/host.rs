@@ -130,17 +130,10 @@ impl Engine {
 
     /// The libraries that the program needs, in the place of all that are installed.
     fn libraries_shown(&mut self, process: Pid) -> io::Result<Option<support::Lent>> {
-        let known = self.processes.get(&process).ok_or_else(unknown)?;
-        if known.own_libraries {
-            return Ok(None);
-        }
         match self.libraries.shown_to(process) {
             Ok(list) => {
                 let lent = support::lend(&list, self.lender(process)?)?;
-                Ok(Some(support::Lent {
-                    or_own: true,
-                    ..lent
-                }))
+                Ok(Some(lent.or_own()))
             }
             Err(why) => {
                 self.log.note(process, || {
