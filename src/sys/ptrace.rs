@@ -237,6 +237,14 @@ impl Stopped {
         Ok(())
     }
 
+    /// Whether the system call that it is in was interrupted, and the kernel will make it again ([`restarts`]).
+    pub(super) fn makes_call_again(&self) -> nix::Result<bool> {
+        #[cfg(target_arch = "x86_64")]
+        return self.registers().map(|registers| restarts(&registers));
+        #[cfg(not(target_arch = "x86_64"))]
+        return Ok(false);
+    }
+
     /// Takes the trap flag out of the context that a signal handler was just given, at the handler's first instruction.
     ///
     /// It is that of the step by which we got there. The kernel takes it back but where the instruction that the signal
@@ -300,6 +308,13 @@ impl Stopped {
             Err(Errno::EFAULT)
         }
     }
+}
+
+/// Whether the kernel will make the system call again that was interrupted (linux/errno.h, ERESTARTSYS and its like).
+#[cfg(target_arch = "x86_64")]
+pub fn restarts(registers: &libc::user_regs_struct) -> bool {
+    const RESTARTS: [i64; 4] = [-512, -513, -514, -516];
+    (registers.orig_rax as i64) >= 0 && RESTARTS.contains(&(registers.rax as i64))
 }
 
 /// The address that goes with a signal (sigaction(2), `si_addr`); meaningless for signals that are no faults.

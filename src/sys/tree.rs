@@ -16,7 +16,7 @@ mod quick;
 mod turns;
 mod watcher;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -298,6 +298,8 @@ struct Tree<'a> {
     rest: Rest,
     take_turns: bool,
     turns: Turns,
+    /// Threads whose call was interrupted, and who go on to make it again if no signal comes first.
+    again: HashSet<Pid>,
     /// Looks in a row that showed nothing new.
     looks: u32,
 }
@@ -323,6 +325,7 @@ impl<'a> Tree<'a> {
             attempts: Attempts::beyond(launch.network()),
             rest: Rest::new(&launch.beside),
             turns: Turns::new(),
+            again: HashSet::new(),
             looks: 0,
         }
     }
@@ -381,6 +384,7 @@ impl<'a> Tree<'a> {
     fn on_end(&mut self, tid: Pid, end: End) {
         let process = self.forget(tid);
         self.turns.ended(tid);
+        self.again.remove(&tid);
         self.orphans.remove(&tid);
         if let Some(random) = &mut self.random {
             random.end(tid);
@@ -399,19 +403,10 @@ impl<'a> Tree<'a> {
     }
 
     fn on_stop(&mut self, stopped: Stopped, signal: i32, event: i32) -> Result<(), TreeError> {
+        let again = self.again.remove(&stopped.tid());
         match event {
-            0 if signal == ptrace::CALL_STOP => {
-                let process = self.process_of(stopped.tid());
-                if self.turns.was_told(stopped.tid()) {
-                    self.watcher
-                        .time_is_over(process, &stopped)
-                        .map_err(follow("end a call that waits"))?;
-                }
-                self.watcher
-                    .returned(process, &stopped)
-                    .map_err(follow("look at a system call's return"))?;
-                self.go_within(stopped)
-            }
+            0 if signal == ptrace::CALL_STOP && again => self.on_call_again(stopped),
+            0 if signal == ptrace::CALL_STOP => self.on_return(stopped),
             0 => self.on_signal(stopped, signal),
             libc::PTRACE_EVENT_STOP => self.on_group_stop(stopped, signal),
             libc::PTRACE_EVENT_EXEC => self.on_exec(stopped),
@@ -425,6 +420,32 @@ impl<'a> Tree<'a> {
             libc::PTRACE_EVENT_EXIT => self.on_ending(stopped),
             _ => resume_plain(stopped),
         }
+    }
+
+    /// A call has returned, or has been interrupted.
+    fn on_return(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+        let (process, thread) = (self.process_of(stopped.tid()), stopped.tid());
+        if self.turns.was_told(thread) {
+            self.watcher
+                .time_is_over(process, &stopped)
+                .map_err(follow("end a call that waits"))?;
+        }
+        self.watcher
+            .returned(process, &stopped)
+            .map_err(follow("look at a system call's return"))?;
+        if self.turns.asks(process) && stopped.makes_call_again().map_err(trace)? {
+            self.again.insert(thread);
+            return self.resume(stopped, Pace::ToReturn, None);
+        }
+        self.go_within(stopped)
+    }
+
+    /// A call that was interrupted is made again, because another thread has taken the signal.
+    fn on_call_again(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+        let (thread, waits) = (stopped.tid(), quick::waits_for(&stopped).map_err(trace)?);
+        stopped.resume(Pace::ToReturn, None).map_err(trace)?;
+        self.turns.enters(thread, waits);
+        Ok(())
     }
 
     fn process_of(&self, tid: Pid) -> Pid {
@@ -491,8 +512,7 @@ impl<'a> Tree<'a> {
         } else if quick::never_waits(stopped).map_err(trace)? {
             return Ok(None);
         }
-        let deaf = quick::waits_for_signals(stopped).map_err(trace)?;
-        Ok(Some(if deaf { For::Signal } else { For::Anything }))
+        quick::waits_for(stopped).map_err(trace).map(Some)
     }
 
     fn set_turns(&mut self, process: Pid, on: bool) -> Result<(), TreeError> {

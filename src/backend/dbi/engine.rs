@@ -53,7 +53,7 @@ use crate::model::{Caveat, CountOverflow, Machine, OpcodeMix, RegionCount};
 use crate::sys::Pid;
 use crate::sys::attempts::Frame;
 use crate::sys::image;
-use crate::sys::ptrace::{Pace, Stopped};
+use crate::sys::ptrace::{self, Pace, Stopped};
 use crate::sys::random::Stream;
 use crate::sys::tree::{Birth, Call, Onward, Watcher};
 
@@ -740,7 +740,7 @@ impl Watcher for Engine {
                 Ok(nothing)
             }
             unnoticed @ (Disposition::Ignored | Disposition::Stops) => {
-                if signals::restarts(&registers)
+                if ptrace::restarts(&registers)
                     && let Some(process) = self.processes.get_mut(&process)
                 {
                     process.more += 1;

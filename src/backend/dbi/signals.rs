@@ -108,10 +108,3 @@ pub fn is_exit(registers: &user_regs_struct) -> bool {
         libc::SYS_exit | libc::SYS_exit_group
     )
 }
-
-/// Whether the kernel will make the system call again that the signal has interrupted (linux/errno.h, ERESTARTSYS and
-/// its like).
-pub fn restarts(registers: &user_regs_struct) -> bool {
-    const RESTARTS: [i64; 4] = [-512, -513, -514, -516];
-    (registers.orig_rax as i64) >= 0 && RESTARTS.contains(&(registers.rax as i64))
-}

@@ -4,6 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 use nix::libc;
 
+use super::turns::For;
 use crate::sys::ptrace::Stopped;
 #[cfg(target_arch = "x86_64")]
 use crate::sys::seccomp;
@@ -26,17 +27,20 @@ pub(super) fn never_waits(stopped: &Stopped) -> nix::Result<bool> {
     })
 }
 
-/// Whether nothing but a signal, or the end of a child, wakes who waits in this call.
+/// What a call waits for, if it waits.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn waits_for_signals(stopped: &Stopped) -> nix::Result<bool> {
-    const WAITS: [libc::c_long; 5] = [
+pub(super) fn waits_for(stopped: &Stopped) -> nix::Result<For> {
+    const SIGNALS: [libc::c_long; 5] = [
         libc::SYS_pause,
         libc::SYS_rt_sigsuspend,
         libc::SYS_rt_sigtimedwait,
         libc::SYS_wait4,
         libc::SYS_waitid,
     ];
-    is_one_of(stopped, &WAITS)
+    Ok(match is_one_of(stopped, &SIGNALS)? {
+        true => For::Signal,
+        false => For::Anything,
+    })
 }
 
 /// Whether a call sends signals.
@@ -52,8 +56,8 @@ fn is_one_of(stopped: &Stopped, calls: &[libc::c_long]) -> nix::Result<bool> {
 
 /// Nobody asks on other architectures.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn waits_for_signals(_stopped: &Stopped) -> nix::Result<bool> {
-    Ok(false)
+pub(super) fn waits_for(_stopped: &Stopped) -> nix::Result<For> {
+    Ok(For::Anything)
 }
 
 /// Nobody asks on other architectures.

@@ -18,7 +18,7 @@ use super::{Engine, Expected, Process, unknown};
 use crate::dbi::decode::{self, Kind, Question, RandomOperand};
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
-use crate::sys::ptrace::Stopped;
+use crate::sys::ptrace::{self, Stopped};
 use crate::sys::tree::Call;
 
 /// Arithmetic flags of rflags, and the one that says that there are random bits.
@@ -395,7 +395,7 @@ impl Engine {
             return Ok(());
         };
         let interrupted = registers.rax as i64 == -i64::from(libc::EINTR);
-        if !interrupted && !signals::restarts(&registers) {
+        if !interrupted && !ptrace::restarts(&registers) {
             return Ok(());
         }
         stopped.set_registers(user_regs_struct {

@@ -10,7 +10,6 @@ use std::io;
 
 use nix::libc::{self, user_regs_struct};
 
-use super::super::signals;
 use super::super::space::Area;
 use super::super::state::{self, Original, Partial};
 use super::calls::again;
@@ -19,7 +18,7 @@ use super::{Engine, unknown};
 use crate::dbi::emit::Exit;
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
-use crate::sys::ptrace::Stopped;
+use crate::sys::ptrace::{self, Stopped};
 use crate::sys::seccomp;
 use crate::sys::tree::Call;
 
@@ -188,7 +187,7 @@ impl Engine {
         noticed: bool,
     ) -> io::Result<()> {
         let registers = stopped.registers()?;
-        if !self.takes_turns(pid) || !signals::restarts(&registers) {
+        if !self.takes_turns(pid) || !ptrace::restarts(&registers) {
             return Ok(());
         }
         let thread = self.thread(stopped.tid())?;
