@@ -1,12 +1,13 @@
 //! Who made an attempt: the functions on the stack of its thread, by name.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::profile::{Module, Modules};
 use super::spots;
-use crate::model::Attempt;
 use crate::model::course::{Origin, Place};
 use crate::model::explanation::{Named, Spot};
+use crate::model::{Attempt, ProjectFolder};
 use crate::object::unwind::{Callers, is_behind_call};
 use crate::sys::attempts::{Stand, Tried};
 use crate::sys::image::Mapping;
@@ -17,12 +18,19 @@ const MOST_NAMED: usize = 8;
 /// Functions that are looked at.
 const MOST_FRAMES: usize = 64;
 
-/// What was tried, and by whom.
-pub fn named(tried: Vec<Tried>, modules: &Modules) -> Vec<Attempt> {
+/// What was tried, and by whom. `folder`: the project's, where the programs saw it at another place than it is.
+pub fn named(tried: Vec<Tried>, modules: &Modules, folder: Option<&ProjectFolder>) -> Vec<Attempt> {
+    let outside = |path: PathBuf| ProjectFolder::outside_of(folder, path);
+    let stand = |stand: Stand| {
+        let mut stand = stand;
+        for file in stand.mappings.iter_mut().filter_map(|m| m.file.as_mut()) {
+            *file = outside(std::mem::take(file));
+        }
+        callers(&stand, modules)
+    };
     let name = |tried: Tried| Attempt {
-        callers: tried
-            .stand
-            .map_or_else(Vec::new, |stand| callers(&stand, modules)),
+        callers: tried.stand.map_or_else(Vec::new, stand),
+        program: outside(tried.attempt.program.into()).display().to_string(),
         ..tried.attempt
     };
     tried.into_iter().map(name).collect()

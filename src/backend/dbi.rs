@@ -133,6 +133,7 @@ impl Dbi {
         let log = self.log()?;
         let engine = Engine::new(want, log, store, launch.machine, launch.lenders())?;
         let fixes = launch.fixed_addresses && machine::try_fixed_addresses().is_err();
+        let engine = engine.seeing(launch.folder().cloned());
         Ok(engine.fixing_addresses(fixes))
     }
 
@@ -187,7 +188,7 @@ impl Dbi {
             .map(|places| places.functions(&self.modules))
             .transpose()?;
         let mut caveats = counted.caveats;
-        caveats.extend(finish::caveats(&finished));
+        caveats.extend(finish::caveats(&launch, &finished));
         let run = Run {
             outcome: finish::outcome(finished.end),
             instructions: counted.instructions,
@@ -198,7 +199,7 @@ impl Dbi {
             modules: counted.modules,
             pinning: finish::pinning(&launch, &finished),
             caveats,
-            attempts: callers::named(finished.attempts, &self.modules),
+            attempts: callers::named(finished.attempts, &self.modules, launch.folder()),
         };
         Ok((run, counted.courses.unwrap_or_default()))
     }

@@ -138,7 +138,7 @@ impl Backend for Fake {
             }],
             modules: Vec::new(),
             pinning: finish::pinning(launch, &finished),
-            caveats: finish::caveats(&finished),
+            caveats: finish::caveats(launch, &finished),
             attempts: callers::unnamed(finished.attempts),
         })
     }

@@ -73,8 +73,9 @@ fn settle(pinning: &mut Pinning, pin: Pin, held: &io::Result<()>, why: &str) {
 }
 
 /// What the end of a tree says against its count.
-pub fn caveats(finished: &Finished) -> Vec<Caveat> {
-    let programs: Vec<String> = finished.left_running.iter().map(text).collect();
+pub fn caveats(launch: &Launch, finished: &Finished) -> Vec<Caveat> {
+    let left = finished.left_running.iter().cloned();
+    let programs: Vec<String> = left.map(|path| text(launch.outside(path))).collect();
     if programs.is_empty() {
         Vec::new()
     } else {
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn programs_left_running_are_named_as_a_caveat() {
-        let caveats = caveats(&finished(Ok(()), Ok(())));
+        let caveats = caveats(&Launch::default(), &finished(Ok(()), Ok(())));
         let programs = vec!["/usr/bin/sleep".to_owned()];
         assert_eq!(caveats, [Caveat::LeftRunning { programs }]);
     }

@@ -152,7 +152,7 @@ fn count(
         Some(meter) => meter.count().map_err(|error| unusable(&error))?,
         None => return Err(unusable(&io::Error::other("it was never opened"))),
     };
-    let mut caveats = finish::caveats(&finished);
+    let mut caveats = finish::caveats(&launch, &finished);
     caveats.extend(plan.caveat.clone().map(|text| Caveat::Other { text }));
     let (regions, instructions) = match seen.transpose().map_err(regions_failed)? {
         Some(seen) => {
@@ -172,7 +172,7 @@ fn count(
         processes: processes(session, &launch),
         pinning: finish::pinning(&launch, &finished),
         caveats,
-        attempts: callers::named(finished.attempts, &Modules::default()),
+        attempts: callers::named(finished.attempts, &Modules::default(), launch.folder()),
     })
 }
 

@@ -87,7 +87,7 @@ mod counting {
     use super::Step;
     use super::counter::Counter;
     use crate::backend::{BackendError, Detail, Unavailable, callers, finish, traced};
-    use crate::model::{BackendKind, Caveat, Pin, Pinning, Run};
+    use crate::model::{BackendKind, Pin, Pinning, Run};
     use crate::sys::spawn::Launch;
     use crate::sys::tree::{self, Finished};
 
@@ -98,7 +98,7 @@ mod counting {
         }
 
         pub(super) fn count(&self, launch: &Launch, want: Detail) -> Result<Run, BackendError> {
-            let mut counter = Counter::new(want, launch.cpu)?;
+            let mut counter = Counter::new(want, launch.cpu, launch.folder().cloned())?;
             // As under the engine, whose oracle this is.
             let launch = &Launch {
                 no_rseq: true,
@@ -116,12 +116,7 @@ mod counting {
             let on_one_cpu = counter.on_one_cpu();
             let counted = counter.finish(&self.modules)?;
             let mut caveats = counted.caveats;
-            if !finished.left_running.is_empty() {
-                let names = finished.left_running.iter();
-                caveats.push(Caveat::LeftRunning {
-                    programs: names.map(|p| p.display().to_string()).collect(),
-                });
-            }
+            caveats.extend(finish::caveats(launch, &finished));
             Ok(Run {
                 outcome: finish::outcome(finished.end),
                 instructions: counted.instructions,
@@ -132,7 +127,7 @@ mod counting {
                 modules: counted.modules,
                 pinning: pinning(launch, &finished, on_one_cpu),
                 caveats,
-                attempts: callers::named(finished.attempts, &self.modules),
+                attempts: callers::named(finished.attempts, &self.modules, launch.folder()),
             })
         }
     }

@@ -17,7 +17,7 @@ use crate::backend::{Detail, Settings};
 use crate::baseline::{Output as Kept, Store};
 use crate::compare::normalize::{Normalizer, Places};
 use crate::compare::snapshot;
-use crate::model::{Attempt, Measurement, Outcome, Shim};
+use crate::model::{Attempt, Measurement, Outcome, Pin, PinState, ProjectFolder, Shim};
 use crate::report;
 use crate::suite::{Case, CommandLine, Manifest, Selection};
 use crate::supervise::choose::{Chosen, choose};
@@ -182,6 +182,9 @@ impl Suite {
         for (case, result) in self.selected.iter().zip(results) {
             all.push(settle(case, result)?);
         }
+        for why in where_it_is(&all) {
+            terminal.note(&format!("not pinned: project folder: {why}"));
+        }
         Ok(all)
     }
 
@@ -195,8 +198,11 @@ impl Suite {
 
     /// Where this run is.
     fn places(&self) -> Places {
+        let project = project(&self.manifest.folder).to_owned();
+        let folder = ProjectFolder::new(project.clone(), project);
         Places {
             project: self.manifest.folder.clone(),
+            shown: folder.inside(&self.manifest.folder),
             temporary: std::env::temp_dir(),
             home: std::env::var_os("HOME").map(PathBuf::from),
         }
@@ -252,6 +258,19 @@ impl Suite {
             exit: (!case.snapshot.exit).then_some(case.exit),
         }
     }
+}
+
+/// Why programs saw the project where it is, each reason once: their counts are those of this checkout.
+fn where_it_is(all: &[Ran]) -> BTreeSet<&str> {
+    let counted = all.iter().filter_map(|ran| match ran {
+        Ran::Counted(counted) => Some(&counted.measurement.pinned),
+        Ran::Failed(_) => None,
+    });
+    let free = counted.filter_map(|pinned| match pinned.0.get(&Pin::ProjectFolder)? {
+        PinState::Free(why) => Some(why.as_str()),
+        PinState::Pinned => None,
+    });
+    free.collect()
 }
 
 /// What a case's services have it know; its own variables win.

@@ -12,6 +12,8 @@ use crate::model::Normalize;
 pub struct Places {
     /// The manifest's folder.
     pub project: PathBuf,
+    /// The same as programs see it.
+    pub shown: PathBuf,
     /// The temporary folder.
     pub temporary: PathBuf,
     /// The user's home, where there is one.
@@ -75,6 +77,7 @@ pub(super) fn lines(pattern: &str) -> Result<Regex, regex::Error> {
 fn named(places: &Places) -> Vec<(Vec<u8>, &'static str)> {
     let all = [
         (Some(&places.project), "<project>"),
+        (Some(&places.shown), "<project>"),
         (Some(&places.temporary), "<tmp>"),
         (places.home.as_ref(), "<home>"),
     ];
@@ -176,6 +179,7 @@ mod tests {
     fn places() -> Places {
         Places {
             project: "/home/me/project".into(),
+            shown: "/srv/project".into(),
             temporary: "/tmp".into(),
             home: Some("/home/me/".into()),
         }
@@ -239,10 +243,10 @@ mod tests {
 
     #[test]
     fn the_longest_path_that_fits_is_named() {
-        let text = "/home/me/project/a.py:3 /home/me/x /tmp/y \"/tmp\" /home/me.";
+        let text = "/home/me/project/a.py:3 /srv/project/b /home/me/x /tmp/y \"/tmp\" /home/me.";
         assert_eq!(
             paths(text),
-            "<project>/a.py:3 <home>/x <tmp>/y \"<tmp>\" <home>."
+            "<project>/a.py:3 <project>/b <home>/x <tmp>/y \"<tmp>\" <home>."
         );
     }
 

@@ -7,6 +7,7 @@ mod counts;
 pub mod course;
 pub mod explanation;
 mod fingerprint;
+mod folder;
 mod limit;
 mod machine;
 mod measurement;
@@ -21,6 +22,7 @@ mod tolerance;
 pub use comparison::{Change, Comparison, Difference, MetricChange, Side, Verdict};
 pub use counts::{CountOverflow, FunctionCount, Functions, OpcodeMix, sum};
 pub use fingerprint::Fingerprint;
+pub use folder::ProjectFolder;
 pub use limit::{Gate, Limit, LimitError, default_gate};
 pub use machine::{
     Cpu, CpuModel, Machine, Shown, Threads, Time, UnknownCpu, UnknownThreads, UnknownTime,

@@ -39,6 +39,8 @@ pub enum Pin {
     Host,
     /// The order in which directories are read.
     DirectoryOrder,
+    /// The project's folder: programs see it at one path, wherever the checkout is. Of suites only.
+    ProjectFolder,
     /// Ids of processes and threads: those of a machine that runs nothing else.
     ProcessIds,
     /// Clocks: they start at the same moment in every run, and advance with the instructions executed.
@@ -53,7 +55,7 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 20] = [
+    pub const ALL: [Pin; 21] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -69,6 +71,7 @@ impl Pin {
         Pin::CpuModel,
         Pin::Host,
         Pin::DirectoryOrder,
+        Pin::ProjectFolder,
         Pin::ProcessIds,
         Pin::Clock,
         Pin::ThreadOrder,
@@ -95,6 +98,7 @@ impl fmt::Display for Pin {
             Pin::CpuModel => "CPU model (cpuid)",
             Pin::Host => "host (name, kernel, memory)",
             Pin::DirectoryOrder => "directory order",
+            Pin::ProjectFolder => "project folder",
             Pin::ProcessIds => "process ids",
             Pin::Clock => "clocks",
             Pin::ThreadOrder => "order of threads",

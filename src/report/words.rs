@@ -65,6 +65,7 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::CpuModel => "CPU model",
         Pin::Host => "host",
         Pin::DirectoryOrder => "directory order",
+        Pin::ProjectFolder => "project folder",
         Pin::ProcessIds => "process ids",
         Pin::Clock => "clocks",
         Pin::ThreadOrder => "order of threads",

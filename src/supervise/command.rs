@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::model::ProjectFolder;
+
 /// Where programs are looked for without a `PATH` (execvp(3) takes about the same).
 pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -47,6 +49,25 @@ pub struct Resolved {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Whether that is a shell, and the program that was asked for its script: the first argument.
+    pub by_shell: bool,
+}
+
+impl Resolved {
+    /// The same as a program is started that sees the project's folder elsewhere.
+    pub(super) fn inside(&self, folder: &ProjectFolder) -> Resolved {
+        let seen = |arg: &OsString| folder.inside(Path::new(arg)).into_os_string();
+        let mut args = self.args.clone();
+        let path = args.get_mut(usize::from(self.by_shell));
+        if let Some(path) = path.filter(|path| path.as_bytes().contains(&b'/')) {
+            *path = seen(path);
+        }
+        Resolved {
+            program: folder.inside(&self.program),
+            args,
+            by_shell: self.by_shell,
+        }
+    }
 }
 
 /// Finds the program of `command` in `path` (a `PATH` value), relative names seen from `cwd`. A text file
@@ -63,11 +84,13 @@ pub fn resolve(command: &[OsString], path: &OsStr, cwd: &Path) -> Result<Resolve
         return Ok(Resolved {
             program: "/bin/sh".into(),
             args,
+            by_shell: true,
         });
     }
     Ok(Resolved {
         program,
         args: command.to_vec(),
+        by_shell: false,
     })
 }
 
@@ -161,6 +184,23 @@ mod tests {
         let resolved = resolve(&words(&["./script", "a"]), OsStr::new(""), folder.path()).unwrap();
         assert_eq!(resolved.program, Path::new("/bin/sh"));
         assert_eq!(resolved.args, words(&["sh", "./script", "a"]));
+    }
+
+    #[test]
+    fn the_path_of_a_program_is_that_in_the_folder_that_it_sees() {
+        let folder = folder_with("script", "echo hello\n", 0o755);
+        let path = folder.path().to_owned();
+        let project = ProjectFolder::new(path.clone(), path.clone());
+        let script = path.join("script").into_os_string();
+        let plain = ["a".into(), script.clone()];
+        let by_path = [&[script.clone()], &plain[..]].concat();
+        let by_path = resolve(&by_path, OsStr::new(""), &path).unwrap();
+        let by_path = by_path.inside(&project);
+        assert_eq!(by_path.program, Path::new("/bin/sh"));
+        assert_eq!(by_path.args[1], "/srv/project/script");
+        assert_eq!(by_path.args[2..], plain);
+        let by_name = resolve(&words(&["sh", "script"]), OsStr::new("/bin"), &path).unwrap();
+        assert_eq!(by_name.inside(&project), by_name);
     }
 
     #[test]

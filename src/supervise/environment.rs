@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use crate::model::{Pin, Pinning};
+use crate::model::{Pin, Pinning, ProjectFolder};
 
 /// Variables that reach the program as they are, each because without it another program, or none, would run.
 pub const PASSED_ON: [&str; 13] = [
@@ -109,6 +109,17 @@ fn fixed(dispatch: bool) -> Vec<(&'static str, String)> {
         variables.push(("OPENBLAS_CORETYPE", "Prescott".into()));
     }
     variables
+}
+
+/// Variables of ours as programs are given them: those that see the project's `folder` elsewhere have its path there.
+pub fn seen<'a>(
+    ours: impl IntoIterator<Item = (OsString, OsString)> + 'a,
+    folder: Option<&'a ProjectFolder>,
+) -> impl Iterator<Item = (OsString, OsString)> + 'a {
+    ours.into_iter().map(move |(name, value)| {
+        let seen = folder.map(|folder| folder.inside_each(&value));
+        (name, seen.unwrap_or(value))
+    })
 }
 
 /// Variables of a pinned run, `NAME` to value, not yet padded.

@@ -77,7 +77,7 @@ pub fn follow(job: &Job, chosen: &Chosen) -> Result<Followed, JobError> {
     let machine = machine::shown(&job, chosen)?;
     let shims = Ready::prepare(&job.shims, job.seed)?;
     let bin = shims.as_ref().map(Ready::bin);
-    let (_, launch) = job::prepare(&job, &cwd, chosen, machine, bin.as_deref())?;
+    let (_, launches) = job::prepare(&job, &cwd, chosen, machine, bin.as_deref())?;
     let mut input =
         Source::prepare(&job.input, 1).map_err(job::stream(job::input_name(&job.input)))?;
     if let Some(shims) = &shims {
@@ -86,7 +86,7 @@ pub fn follow(job: &Job, chosen: &Chosen) -> Result<Followed, JobError> {
     let neighbour = (job.disturbance == Some(Disturbance::Load)).then(|| Neighbour::on(job.cpu));
     let outcome = |(run, _): &(Run, Courses)| run.outcome;
     let backend = chosen.info.name;
-    let once = job::surrounded(&job, backend, &launch, &mut input, outcome, |launch| {
+    let once = job::surrounded(&job, backend, &launches, &mut input, outcome, |launch| {
         Ok(chosen.backend.follow(launch)?)
     });
     drop(neighbour);

@@ -12,7 +12,7 @@ use super::build::Nobody;
 use super::cancel::{self, Cancelled};
 use super::choose::Chosen;
 use super::command::{CommandError, DEFAULT_PATH, Resolved, resolve};
-use super::environment::{Environment, StackLayout, script_args};
+use super::environment::{self, Environment, StackLayout, script_args};
 use super::fingerprint::{self, FingerprintError};
 use super::follow;
 use super::input::{Input, Source};
@@ -27,7 +27,7 @@ use crate::backend::{BackendError, Detail, finish};
 use crate::model::explanation::Disturbance;
 use crate::model::{
     BackendKind, Fingerprint, Machine, Measurement, Metric, Network, Outcome, Pin, PinState,
-    Pinning, Repeats, Run, Shim, Shown, Split,
+    Pinning, ProjectFolder, Repeats, Run, Shim, Shown, Split,
 };
 use crate::suite::{Recorder, Service};
 use crate::sys::handle::Handle;
@@ -159,7 +159,7 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
     let machine = machine::shown(job, chosen)?;
     let shims = Ready::prepare(&job.shims, job.seed)?;
     let bin = shims.as_ref().map(Ready::bin);
-    let (resolved, launch) = prepare(job, &cwd, chosen, machine, bin.as_deref())?;
+    let (resolved, launches) = prepare(job, &cwd, chosen, machine, bin.as_deref())?;
     let mut calls = BTreeMap::new();
     let mut input =
         Source::prepare(&job.input, job.runs).map_err(stream(input_name(&job.input)))?;
@@ -170,7 +170,7 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
         if let Some(shims) = &shims {
             shims.begin()?;
         }
-        let mut once = run_once(job, chosen, &launch, &mut input)?;
+        let mut once = run_once(job, chosen, &launches, &mut input)?;
         cancel::check()?;
         if let Some(shims) = &shims {
             let of_run = shims.finish(&mut once.run)?;
@@ -226,13 +226,13 @@ pub struct Recorded {
 pub fn record(job: &Job, chosen: &Chosen, recorders: &[Recorder]) -> Result<Recorded, JobError> {
     let cwd = working_folder(job)?;
     let machine = machine::shown(job, chosen)?;
-    let path = Surroundings::of(job, machine, None).path();
+    let path = Surroundings::of(job, machine, None, None).path();
     let recording = Recording::prepare(recorders, job.seed, &path, &cwd)?;
-    let (_, launch) = prepare(job, &cwd, chosen, machine, Some(&recording.bin()))?;
+    let (_, launches) = prepare(job, &cwd, chosen, machine, Some(&recording.bin()))?;
     let mut input = Source::prepare(&job.input, 1).map_err(stream(input_name(&job.input)))?;
     let outcome = |finished: &tree::Finished| finish::outcome(finished.end);
     let backend = chosen.info.name;
-    let once = surrounded(job, backend, &launch, &mut input, outcome, |launch| {
+    let once = surrounded(job, backend, &launches, &mut input, outcome, |launch| {
         Ok(tree::run(launch, &mut Nobody).map_err(BackendError::from)?)
     })?;
     cancel::check()?;
@@ -247,7 +247,7 @@ pub fn record(job: &Job, chosen: &Chosen, recorders: &[Recorder]) -> Result<Reco
 /// The file that a job's command will execute, from the root folder on.
 pub fn program(job: &Job) -> Result<PathBuf, JobError> {
     let cwd = working_folder(job)?;
-    let path = Surroundings::of(job, Machine::default(), None).path();
+    let path = Surroundings::of(job, Machine::default(), None, None).path();
     Ok(cwd.join(resolve(&job.command, &path, &cwd)?.program))
 }
 
@@ -270,28 +270,52 @@ pub(super) fn input_name(input: &Input) -> String {
     }
 }
 
-/// The launch that all runs share; only the streams differ. `bin` comes first in the program's `PATH`; the program
-/// itself is not looked for there.
+/// The launch that all runs share; only the streams differ.
+pub(super) struct Launches {
+    /// For programs that see the project's folder where it is.
+    outside: Launch,
+    /// For those that see it where it is seen everywhere, if there is to be any.
+    inside: Option<Launch>,
+}
+
+/// What all runs start. `bin` comes first in the program's `PATH`; the program itself is not looked for there.
 pub(super) fn prepare(
     job: &Job,
     cwd: &Path,
     chosen: &Chosen,
     machine: Machine,
     bin: Option<&Path>,
-) -> Result<(Resolved, Launch), JobError> {
-    let path = Surroundings::of(job, machine, None).path();
+) -> Result<(Resolved, Launches), JobError> {
+    let path = Surroundings::of(job, machine, None, None).path();
     let resolved = resolve(&job.command, &path, cwd)?;
-    let env = Surroundings::of(job, machine, bin);
-    let mut env = env.for_program(&resolved, cwd, layout(chosen));
-    if let (Some(Disturbance::EnvLength), Some(first)) = (job.disturbance, env.first_mut()) {
-        // The padding, so that no other variable is longer and none is more.
-        first.push("x".repeat(follow::MORE_BYTES));
-    }
-    let launch = Launch {
-        program: resolved.program.clone(),
-        args: resolved.args.clone(),
+    let launch = |folder: Option<&ProjectFolder>| {
+        let env = Surroundings::of(job, machine, bin, folder);
+        let shown = folder.map_or_else(|| resolved.clone(), |folder| resolved.inside(folder));
+        let mut env = env.for_program(&shown, &head(&cwd.join(&resolved.program)), layout(chosen));
+        if let (Some(Disturbance::EnvLength), Some(first)) = (job.disturbance, env.first_mut()) {
+            // The padding, so that no other variable is longer and none is more.
+            first.push("x".repeat(follow::MORE_BYTES));
+        }
+        let seen = |cwd: &PathBuf| folder.map_or_else(|| cwd.clone(), |folder| folder.inside(cwd));
+        Launch {
+            cwd: job.cwd.as_ref().map(seen),
+            ..started(job, machine, shown, env)
+        }
+    };
+    let folder = sandbox::seen(job, chosen.info.name).ok();
+    let launches = Launches {
+        outside: launch(None),
+        inside: folder.as_ref().map(|folder| launch(Some(folder))),
+    };
+    Ok((resolved, launches))
+}
+
+/// A job's program with these variables, and with the pins that hold from the start.
+fn started(job: &Job, machine: Machine, resolved: Resolved, env: Vec<OsString>) -> Launch {
+    Launch {
+        program: resolved.program,
+        args: resolved.args,
         env,
-        cwd: job.cwd.clone(),
         fixed_addresses: job.pin && job.disturbance != Some(Disturbance::Aslr),
         fixed_random: job.pin,
         no_vdso: job.pin,
@@ -302,8 +326,7 @@ pub(super) fn prepare(
         machine,
         timeout: job.timeout,
         ..Launch::default()
-    };
-    Ok((resolved, launch))
+    }
 }
 
 /// Valgrind lays its client's stack out itself.
@@ -323,15 +346,20 @@ enum Surroundings {
 }
 
 impl Surroundings {
-    /// `bin`: a folder to put in front of `PATH`.
-    fn of(job: &Job, machine: Machine, bin: Option<&Path>) -> Surroundings {
-        let ours = std::env::vars_os();
+    /// `bin`: a folder to put in front of `PATH`. `folder`: the project's, where programs see it elsewhere.
+    fn of(
+        job: &Job,
+        machine: Machine,
+        bin: Option<&Path>,
+        folder: Option<&ProjectFolder>,
+    ) -> Surroundings {
+        let ours = environment::seen(std::env::vars_os(), folder);
         // Where programs see a CPU of ours, they choose by that.
         let masked = machine.cpu.is_none();
         let first = bin.map(|bin| {
             let mut path = bin.as_os_str().to_owned();
             path.push(":");
-            path.push(Surroundings::of(job, machine, None).path());
+            path.push(Surroundings::of(job, machine, None, folder).path());
             ("PATH".into(), path)
         });
         let own = job.env.iter().cloned().chain(first);
@@ -370,12 +398,13 @@ impl Surroundings {
     }
 
     /// As the program gets them: pinned ones padded for its path and arguments.
-    fn for_program(&self, resolved: &Resolved, cwd: &Path, layout: StackLayout) -> Vec<OsString> {
+    /// `head` is how its file begins.
+    fn for_program(&self, resolved: &Resolved, head: &[u8], layout: StackLayout) -> Vec<OsString> {
         let Surroundings::Pinned(environment) = self else {
             return self.plain();
         };
         let path = resolved.program.as_os_str();
-        let script = script_args(&head(&cwd.join(path)), path, &resolved.args);
+        let script = script_args(head, path, &resolved.args);
         environment.padded(layout, path, script.as_ref().unwrap_or(&resolved.args))
     }
 }
@@ -399,6 +428,8 @@ pub(super) struct Once<T> {
     pub(super) run: T,
     /// Whether it had process ids of its own.
     ids: PinState,
+    /// Whether it saw the project where that is seen everywhere; absent without a project.
+    folder: Option<PinState>,
     written: Option<Written>,
     logs: Vec<(String, PathBuf)>,
 }
@@ -406,7 +437,7 @@ pub(super) struct Once<T> {
 fn run_once(
     job: &Job,
     chosen: &Chosen,
-    launch: &Launch,
+    launches: &Launches,
     input: &mut Source,
 ) -> Result<Once<Run>, JobError> {
     let needed = chosen.backend.needs_folder();
@@ -414,11 +445,14 @@ fn run_once(
     let folder = scratch.as_ref().map_or(Path::new(""), Scratch::path);
     let outcome = |run: &Run| run.outcome;
     let backend = chosen.info.name;
-    let mut once = surrounded(job, backend, launch, input, outcome, |launch| {
+    let mut once = surrounded(job, backend, launches, input, outcome, |launch| {
         Ok(chosen.backend.run(launch, job.detail, folder)?)
     })?;
     let pins = &mut once.run.pinning.0;
     pins.insert(Pin::ProcessIds, once.ids.clone());
+    if let Some(folder) = once.folder.clone() {
+        pins.insert(Pin::ProjectFolder, folder);
+    }
     Ok(once)
 }
 
@@ -426,20 +460,26 @@ fn run_once(
 pub(super) fn surrounded<T>(
     job: &Job,
     backend: BackendKind,
-    launch: &Launch,
+    launches: &Launches,
     input: &mut Source,
     outcome: impl FnOnce(&T) -> Outcome,
     run: impl FnOnce(&Launch) -> Result<T, JobError>,
 ) -> Result<Once<T>, JobError> {
     let sinks =
         Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
-    let launch = Launch {
-        stdin: input.next().map_err(stream(input_name(&job.input)))?,
+    let with_streams = |launch: &Launch, stdin| Launch {
+        stdin,
         stdout: sinks.stdout.clone(),
         stderr: sinks.stderr.clone(),
         ..launch.clone()
     };
+    let stdin = input.next().map_err(stream(input_name(&job.input)))?;
+    let launch = with_streams(&launches.outside, stdin.clone());
     let own = sandbox::open(job, backend, &launch)?;
+    let launch = match launches.inside.as_ref().filter(|_| own.shows_project()) {
+        Some(inside) => with_streams(inside, stdin),
+        None => launch,
+    };
     let handle = Handle::default();
     let services = Services::start(&job.services, own.sandbox.as_ref(), &handle)?;
     let launch = Launch {
@@ -469,6 +509,7 @@ pub(super) fn surrounded<T>(
     Ok(Once {
         run,
         ids: own.ids,
+        folder: own.folder,
         written,
         logs,
     })
@@ -539,7 +580,11 @@ fn pinning(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinnin
 
 fn unpinned() -> Pinning {
     let mut all = Pinning::default();
-    for pin in Pin::ALL {
+    // Who has no project has no folder of one.
+    for pin in Pin::ALL
+        .into_iter()
+        .filter(|pin| *pin != Pin::ProjectFolder)
+    {
         all.free(pin, "pinning is switched off");
     }
     all
@@ -548,7 +593,7 @@ fn unpinned() -> Pinning {
 fn pinned(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinning) -> Pinning {
     let mut all = held_by_backend;
     all.pinned(Pin::StackLayout);
-    if let Surroundings::Pinned(environment) = Surroundings::of(job, machine, None) {
+    if let Surroundings::Pinned(environment) = Surroundings::of(job, machine, None, None) {
         environment.note(&mut all);
     }
     machine::note(job, machine, chosen.info.name, &mut all);

@@ -1,7 +1,10 @@
-//! What a run has of its own in the place of the machine's: its network, its process ids.
+//! What a run has of its own in the place of the machine's: its network, its process ids, the place of its project.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -10,7 +13,7 @@ use nix::unistd::geteuid;
 use super::job::Job;
 use super::machine::as_it_is;
 use crate::model::explanation::Disturbance;
-use crate::model::{BackendKind, Network, PinState};
+use crate::model::{BackendKind, Network, PinState, ProjectFolder};
 use crate::sys::machine::is_filtered;
 use crate::sys::sandbox::{Own, Sandbox};
 use crate::sys::spawn::Launch;
@@ -34,60 +37,201 @@ pub(super) struct Made {
     pub(super) sandbox: Option<Arc<Sandbox>>,
     /// Whether process ids are among them.
     pub(super) ids: PinState,
+    /// Whether the project's folder is where it is everywhere; absent where there is no project.
+    pub(super) folder: Option<PinState>,
 }
 
-/// Makes what a run of `job` has of its own: its network as asked for, and process ids where they can be had. `launch` has
-/// the streams of the run already.
-pub(super) fn open(job: &Job, backend: BackendKind, launch: &Launch) -> Result<Made, NetworkError> {
-    let network = job.network;
-    let why = match why_no_ids(job, backend, launch) {
-        Some(why) => why,
-        None => match Sandbox::new(Own { network, ids: true }) {
-            Ok(made) => {
-                return Ok(Made {
-                    sandbox: Some(Arc::new(made)),
-                    ids: PinState::Pinned,
-                });
-            }
-            Err(refused) => format!(
+impl Made {
+    /// Whether programs see the project's folder at its place.
+    pub(super) fn shows_project(&self) -> bool {
+        let sandbox = self.sandbox.as_ref();
+        sandbox.is_some_and(|sandbox| sandbox.own().folder.is_some())
+    }
+}
+
+/// What a run is to have of its own besides a network; otherwise why not.
+struct Wish {
+    ids: Result<(), String>,
+    folder: Result<ProjectFolder, String>,
+}
+
+impl Wish {
+    fn is_granted_by_the_machine(&self) -> bool {
+        self.ids.is_err() && self.folder.is_err()
+    }
+
+    fn make(&self, network: Network) -> io::Result<Sandbox> {
+        Sandbox::new(Own {
+            network,
+            ids: self.ids.is_ok(),
+            folder: self.folder.clone().ok(),
+        })
+    }
+
+    /// The same without process ids, which the kernel has refused.
+    fn without_ids(&self, refused: &io::Error) -> Wish {
+        Wish {
+            ids: Err(format!(
                 "the kernel refuses a PID namespace here ({refused}): {}",
-                remedy(&refused)
-            ),
-        },
+                remedy(refused)
+            )),
+            folder: self.folder.clone(),
+        }
+    }
+
+    /// The same without the folder, whose mount the kernel has refused.
+    fn without_folder(&self, refused: &io::Error) -> Wish {
+        Wish {
+            ids: self.ids.clone(),
+            folder: Err(format!(
+                "the kernel refuses to show it at {} ({refused}): {}",
+                ProjectFolder::SHOWN,
+                remedy(refused)
+            )),
+        }
+    }
+}
+
+/// Makes what a run of `job` has of its own: its network as asked for, and process ids and the place of the project's
+/// folder where they can be had. `launch` has the streams of the run already.
+pub(super) fn open(job: &Job, backend: BackendKind, launch: &Launch) -> Result<Made, NetworkError> {
+    let wish = Wish {
+        ids: why_no_ids(job, backend, launch).map_or(Ok(()), Err),
+        folder: folder(job, backend),
     };
-    let own = Own {
-        network,
-        ids: false,
-    };
-    let sandbox = match network {
-        Network::Host => None,
-        wanted => {
-            let made = Sandbox::new(own).map_err(|source| NetworkError { wanted, source })?;
-            Some(Arc::new(made))
+    let (granted, sandbox) = most(wish, job.network);
+    let sandbox = match (sandbox, job.network) {
+        (Some(sandbox), _) => Some(sandbox),
+        (None, Network::Host) => None,
+        (None, wanted) => {
+            let made = granted.make(wanted);
+            Some(made.map_err(|source| NetworkError { wanted, source })?)
         }
     };
+    let state = |wish: Result<(), String>| wish.map_or_else(PinState::Free, |()| PinState::Pinned);
+    let folder = job.project.is_some();
     Ok(Made {
-        sandbox,
-        ids: PinState::Free(why),
+        sandbox: sandbox.map(Arc::new),
+        ids: state(granted.ids),
+        folder: folder.then(|| state(granted.folder.map(drop))),
     })
+}
+
+/// As much of a wish as the kernel grants, and the sandbox that has it; none where that is nothing.
+fn most(wish: Wish, network: Network) -> (Wish, Option<Sandbox>) {
+    if wish.is_granted_by_the_machine() {
+        return (wish, None);
+    }
+    let refused = match wish.make(network) {
+        Ok(made) => return (wish, Some(made)),
+        Err(refused) => refused,
+    };
+    // Of two it is the one or the other: each is tried alone.
+    if wish.ids.is_ok() && wish.folder.is_ok() {
+        let ids_alone = wish.without_folder(&refused);
+        return match ids_alone.make(network) {
+            Ok(made) => (ids_alone, Some(made)),
+            Err(refused) => most(wish.without_ids(&refused), network),
+        };
+    }
+    let nothing = match wish.ids {
+        Ok(()) => wish.without_ids(&refused),
+        Err(_) => wish.without_folder(&refused),
+    };
+    (nothing, None)
+}
+
+/// The project's folder, to be seen at its place; otherwise why it is seen where it is.
+fn folder(job: &Job, backend: BackendKind) -> Result<ProjectFolder, String> {
+    let folder = seen(job, backend)?;
+    let above = Path::new(ProjectFolder::ABOVE);
+    match above.canonicalize() {
+        Ok(real) if real == above => {}
+        Ok(real) => {
+            return Err(format!(
+                "`{}` leads to `{}`",
+                above.display(),
+                real.display()
+            ));
+        }
+        Err(_) => {
+            let above = above.display();
+            return Err(format!(
+                "there is no folder `{above}`, where it would be shown; `mkdir {above}` as root makes one"
+            ));
+        }
+    }
+    let shown = Path::new(ProjectFolder::SHOWN);
+    if shown.symlink_metadata().is_ok() && folder.real() != shown {
+        let shown = shown.display();
+        return Err(format!("`{shown}` is something else here; move it away"));
+    }
+    Ok(folder)
+}
+
+/// The folder that `job` wants to be seen at another place than it is, wherever that can be had.
+pub(super) fn seen(job: &Job, backend: BackendKind) -> Result<ProjectFolder, String> {
+    let Some(project) = &job.project else {
+        return Err("there is no project".to_owned());
+    };
+    if !job.pin {
+        return Err(SWITCHED_OFF.to_owned());
+    }
+    if !is_traced(backend) {
+        return Err(as_it_is(backend));
+    }
+    let real = project.canonicalize();
+    let real = real.map_err(|error| format!("`{}`: {error}", project.display()))?;
+    if real.parent().is_none() {
+        return Err("it is the root of all folders".to_owned());
+    }
+    let folder = ProjectFolder::new(project.clone(), real);
+    match way_out(job, &folder) {
+        None => Ok(folder),
+        Some(word) => Err(format!(
+            "`{word}` leads out of it, and from where it would be shown to another place; write an absolute path"
+        )),
+    }
+}
+
+/// A word of the job's command line or variables that leads from its folder out of the project.
+fn way_out(job: &Job, folder: &ProjectFolder) -> Option<String> {
+    let from = job.cwd.as_deref()?;
+    let words = job.command.iter().skip(1);
+    let mut words = words.chain(job.env.iter().map(|(_, value)| value));
+    let leaves = |word: &&OsString| {
+        // As in `--file=../data` and `a:../b`.
+        let parts = word.as_bytes().split(|byte| b"=:,".contains(byte));
+        let mut parts = parts.map(|part| Path::new(OsStr::from_bytes(part)));
+        parts.any(|part| folder.is_left_by(part, from))
+    };
+    let word = words.find(leaves)?;
+    Some(word.to_string_lossy().into_owned())
+}
+
+const SWITCHED_OFF: &str = "pinning is switched off";
+
+/// Whether what a backend executes can have a view of the machine of its own.
+fn is_traced(backend: BackendKind) -> bool {
+    match backend {
+        BackendKind::Dbi | BackendKind::Step => true,
+        BackendKind::Perf
+        | BackendKind::Cachegrind
+        | BackendKind::Callgrind
+        | BackendKind::Fake => false,
+    }
 }
 
 /// Why a run shall have the machine's process ids; none where it shall have its own.
 fn why_no_ids(job: &Job, backend: BackendKind, launch: &Launch) -> Option<String> {
     if !job.pin {
-        return Some("pinning is switched off".to_owned());
+        return Some(SWITCHED_OFF.to_owned());
     }
     if job.disturbance == Some(Disturbance::Pid) {
         return Some("others are wanted".to_owned());
     }
-    match backend {
-        BackendKind::Dbi | BackendKind::Step => {}
-        BackendKind::Perf
-        | BackendKind::Cachegrind
-        | BackendKind::Callgrind
-        | BackendKind::Fake => {
-            return Some(as_it_is(backend));
-        }
+    if !is_traced(backend) {
+        return Some(as_it_is(backend));
     }
     // Its foreground process group has no number inside.
     let shares = !job.own_session && launch.on_terminal();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::build::Nobody;
 use super::cancel::{self, Cancelled};
 use super::command::{CommandError, DEFAULT_PATH, resolve};
-use super::environment::Environment;
+use super::environment::{self, Environment};
 use super::log::{Excerpt, Log};
 use super::ports;
 use super::scratch::{Scratch, ScratchError};
@@ -281,14 +281,13 @@ fn launch(
     sandbox: Option<&Arc<Sandbox>>,
     log: &Log,
 ) -> Result<Launch, ServiceError> {
-    let own = service
-        .env
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()));
-    let environment = Environment::new(std::env::vars_os(), own, true);
-    let path = environment
-        .value("PATH")
-        .unwrap_or_else(|| DEFAULT_PATH.into());
+    let environment = |folder| {
+        let own = service.env.iter();
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        Environment::new(environment::seen(std::env::vars_os(), folder), own, true)
+    };
+    let path = environment(None).value("PATH");
+    let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
     let mut command: Vec<OsString> = service.command.iter().map(OsString::from).collect();
     if let Some(program) = command.first_mut() {
         *program = service.program.clone().into();
@@ -298,6 +297,11 @@ fn launch(
         name: service.name.clone(),
         source,
     })?;
+    let folder = sandbox.and_then(|sandbox| sandbox.own().folder.as_ref());
+    let (resolved, cwd) = match folder {
+        Some(folder) => (resolved.inside(folder), folder.inside(&service.cwd)),
+        None => (resolved, service.cwd.clone()),
+    };
     let (stdin, output) = log.streams().map_err(|source| ServiceError::Log {
         name: service.name.clone(),
         path: log.path().to_owned(),
@@ -306,8 +310,8 @@ fn launch(
     Ok(Launch {
         program: resolved.program,
         args: resolved.args,
-        env: environment.plain(),
-        cwd: Some(service.cwd.clone()),
+        env: environment(folder).plain(),
+        cwd: Some(cwd),
         stdin,
         stdout: output.clone(),
         stderr: output,

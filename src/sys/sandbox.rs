@@ -1,10 +1,12 @@
-//! What the programs of one run have of their own in the place of the machine's: a network, process ids. Namespaces of the
-//! kernel (network_namespaces(7), pid_namespaces(7)), and where we are not root the user namespace that the kernel wants
-//! around them (user_namespaces(7)).
+//! What the programs of one run have of their own in the place of the machine's: a network, process ids, the place of the
+//! project's folder. Namespaces of the kernel (network_namespaces(7), pid_namespaces(7), mount_namespaces(7)), and where we
+//! are not root the user namespace that the kernel wants around them (user_namespaces(7)).
 //!
 //! A process of ours, the keeper, lives as long as [`Sandbox`] does, and its namespaces with it. It shares our table of
 //! open files: a program in a user namespace may not look into ours through /proc, and one with process ids of its own
 //! does not see us there, but into the keeper's it may.
+
+mod folder;
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
@@ -20,16 +22,26 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getegid, geteuid};
 
+use self::folder::FolderMount;
 use super::image::behind_name;
-use crate::model::Network;
+use crate::model::{Network, ProjectFolder};
 
 /// Parts of a machine that programs can have of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Own {
     /// The network; [`Network::Host`] is the machine's.
     pub network: Network,
     /// Process and thread ids: 2 is the first process entered, whatever runs on the machine. And a /proc that shows these.
     pub ids: bool,
+    /// The project's folder at the place where programs see it; none where they see it where it is.
+    pub folder: Option<ProjectFolder>,
+}
+
+impl Own {
+    /// Whether mounts are made.
+    fn mounts(&self) -> bool {
+        self.ids || self.folder.is_some()
+    }
 }
 
 /// Namespaces that programs can be started in.
@@ -48,14 +60,14 @@ pub struct Sandbox {
 struct Namespaces {
     user: Option<OwnedFd>,
     net: Option<OwnedFd>,
-    ids: Option<Ids>,
+    pid: Option<OwnedFd>,
+    mounts: Option<Mounts>,
 }
 
-/// A PID namespace, and the mounts with its /proc. To enter mounts leads to their root: the folders are where a program
-/// is to find itself.
+/// Mounts: with process ids, their /proc is among them. To enter mounts leads to their root: the folders are where a
+/// program is to find itself.
 #[derive(Debug)]
-struct Ids {
-    pid: OwnedFd,
+struct Mounts {
     mounts: OwnedFd,
     root: OwnedFd,
     folder: OwnedFd,
@@ -68,7 +80,8 @@ impl Sandbox {
         let (tell, told) = channel();
         // The keeper is the child of a thread that waits for nothing else: whoever follows a tree waits for all
         // children of its own thread.
-        let parent = std::thread::spawn(move || keep(own, &tell, &stopped));
+        let kept = own.clone();
+        let parent = std::thread::spawn(move || keep(&kept, &tell, &stopped));
         let made = told
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("no thread could start")));
@@ -100,8 +113,8 @@ impl Sandbox {
     }
 
     /// What it has.
-    pub fn own(&self) -> Own {
-        self.own
+    pub fn own(&self) -> &Own {
+        &self.own
     }
 
     /// Moves this process, which must have one thread only, into it; async-signal-safe. Ids are those of the children
@@ -110,26 +123,45 @@ impl Sandbox {
         let Namespaces {
             user,
             net,
-            ids: own_ids,
+            pid,
+            mounts,
         } = &self.namespaces;
-        let enter = |namespace: &OwnedFd, kind| {
-            // SAFETY: setns(2) on a descriptor that lives as long as `self`; it touches no memory of ours.
-            unsafe { libc::setns(namespace.as_raw_fd(), kind) == 0 }
+        let enter = |namespace: &Option<OwnedFd>, kind| {
+            let namespace = namespace.as_ref();
+            namespace.is_none_or(|namespace| enter_one(namespace, kind))
         };
-        user.as_ref()
-            .is_none_or(|user| enter(user, libc::CLONE_NEWUSER))
-            && net
-                .as_ref()
-                .is_none_or(|net| enter(net, libc::CLONE_NEWNET))
-            && own_ids.as_ref().filter(|_| ids).is_none_or(|own| {
-                enter(&own.pid, libc::CLONE_NEWPID)
-                    && enter(&own.mounts, libc::CLONE_NEWNS)
-                    && own.go_back()
+        // Nothing is mounted that somebody with the machine's ids is to see.
+        let others_proc = self.own.ids && !ids;
+        let mounts = mounts.as_ref();
+        let mounts = mounts.filter(|_| !others_proc || self.own.folder.is_some());
+        enter(user, libc::CLONE_NEWUSER)
+            && enter(net, libc::CLONE_NEWNET)
+            && (!ids || enter(pid, libc::CLONE_NEWPID))
+            && mounts.is_none_or(|mounts| {
+                enter_one(&mounts.mounts, libc::CLONE_NEWNS)
+                    && mounts.go_back()
+                    && (!others_proc || uncover_proc())
             })
     }
 }
 
-impl Ids {
+/// Enters a namespace. Whether it worked.
+fn enter_one(namespace: &OwnedFd, kind: i32) -> bool {
+    // SAFETY: setns(2) on an open descriptor; it touches no memory of ours.
+    unsafe { libc::setns(namespace.as_raw_fd(), kind) == 0 }
+}
+
+/// Shows this process the machine's /proc again, which a /proc of other process ids covers: in mounts of its own, as those
+/// that it has entered are others', too. Whether it worked.
+fn uncover_proc() -> bool {
+    // SAFETY: system calls with a constant that ends with NUL.
+    unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::umount2(c"/proc".as_ptr(), libc::MNT_DETACH) == 0
+    }
+}
+
+impl Mounts {
     /// Goes to where we were before the mounts were entered. Whether it worked.
     fn go_back(&self) -> bool {
         // SAFETY: system calls on descriptors that live as long as `self`, and on a constant path.
@@ -151,7 +183,7 @@ impl Drop for Sandbox {
 }
 
 /// The life of the keeper's parent: makes it, tells of it, and ends it when `stopped` is hung up.
-fn keep(own: Own, tell: &Sender<io::Result<(Pid, Namespaces)>>, stopped: &Receiver<()>) {
+fn keep(own: &Own, tell: &Sender<io::Result<(Pid, Namespaces)>>, stopped: &Receiver<()>) {
     let keeper = match Keeper::start(own) {
         Ok(keeper) => keeper,
         Err(error) => return drop(tell.send(Err(error))),
@@ -171,7 +203,7 @@ struct Keeper {
 
 impl Keeper {
     /// Root needs no user namespace, unless a container has taken the right away.
-    fn start(own: Own) -> io::Result<Keeper> {
+    fn start(own: &Own) -> io::Result<Keeper> {
         if geteuid().is_root()
             && let Ok(keeper) = Keeper::start_with(own, None)
         {
@@ -180,29 +212,40 @@ impl Keeper {
         Keeper::start_with(own, Some(&Identity::ours()))
     }
 
-    fn start_with(own: Own, identity: Option<&Identity>) -> io::Result<Keeper> {
+    fn start_with(own: &Own, identity: Option<&Identity>) -> io::Result<Keeper> {
         let mut flags = libc::CLONE_FILES | libc::SIGCHLD;
         for (wanted, flag) in [
             (identity.is_some(), libc::CLONE_NEWUSER),
             (own.network != Network::Host, libc::CLONE_NEWNET),
-            (own.ids, libc::CLONE_NEWPID | libc::CLONE_NEWNS),
+            (own.ids, libc::CLONE_NEWPID),
+            (own.mounts(), libc::CLONE_NEWNS),
         ] {
             flags |= if wanted { flag } else { 0 };
         }
         let (report, tell) = io::pipe()?;
         let (title, parent) = (Title::of_ours(), Parent::ours()?);
+        let furniture = Furniture {
+            identity,
+            folder: own
+                .folder
+                .as_ref()
+                .map(FolderMount::prepare)
+                .transpose()?
+                .flatten(),
+            own,
+        };
         // SAFETY: a fork whose child shares the table of open files; it calls async-signal-safe functions only (see
         // `become_keeper`), all it needs is allocated, and it never returns.
         let pid = unsafe {
             match libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, 0, 0, 0) {
                 -1 => return Err(io::Error::last_os_error()),
-                0 => become_keeper(own, identity, &title, &parent, &tell),
+                0 => become_keeper(&furniture, &title, &parent, &tell),
                 pid => pid as libc::pid_t,
             }
         };
         let keeper = Keeper {
             pid: Pid::from_raw(pid),
-            own,
+            own: own.clone(),
             in_user_namespace: identity.is_some(),
         };
         keeper.wait_until_ready(report)?;
@@ -242,9 +285,8 @@ impl Keeper {
                 .open(format!("/proc/{}/{kind}", self.pid))
                 .map(OwnedFd::from)
         };
-        let ids = || {
-            io::Result::Ok(Ids {
-                pid: open("pid")?,
+        let mounts = || {
+            io::Result::Ok(Mounts {
                 mounts: open("mnt")?,
                 root: place("root")?,
                 folder: place("cwd")?,
@@ -255,7 +297,8 @@ impl Keeper {
             net: (self.own.network != Network::Host)
                 .then(|| open("net"))
                 .transpose()?,
-            ids: self.own.ids.then(ids).transpose()?,
+            pid: self.own.ids.then(|| open("pid")).transpose()?,
+            mounts: self.own.mounts().then(mounts).transpose()?,
         })
     }
 }
@@ -353,8 +396,7 @@ fn arguments_at(stat: &str) -> Option<(u64, u64)> {
 /// The keeper's life: furnishes its namespaces, says so, and waits to be killed; or says with which errno it has failed,
 /// and ends. Never allocates. With process ids of its own it is the one that processes without a parent fall to.
 fn become_keeper(
-    own: Own,
-    identity: Option<&Identity>,
+    furniture: &Furniture<'_>,
     title: &Title,
     parent: &Parent,
     tell: &PipeWriter,
@@ -368,7 +410,7 @@ fn become_keeper(
         }
     }
     title.replace();
-    let furnished = furnish(own, identity);
+    let furnished = furnish(furniture);
     let errno = furnished.err().map_or(0, |errno| errno as i32);
     // SAFETY: as above.
     unsafe {
@@ -409,8 +451,20 @@ impl Parent {
     }
 }
 
+/// What the keeper puts into its namespaces.
+struct Furniture<'a> {
+    own: &'a Own,
+    identity: Option<&'a Identity>,
+    folder: Option<FolderMount>,
+}
+
 /// Makes the keeper's namespaces what programs want of them.
-fn furnish(own: Own, identity: Option<&Identity>) -> Result<(), Errno> {
+fn furnish(furniture: &Furniture<'_>) -> Result<(), Errno> {
+    let Furniture {
+        own,
+        identity,
+        folder,
+    } = furniture;
     // SAFETY: plain system calls in a process of one thread, which is the keeper.
     unsafe {
         // Nobody else waits for orphans.
@@ -420,6 +474,12 @@ fn furnish(own: Own, identity: Option<&Identity>) -> Result<(), Errno> {
             write_file(c"/proc/self/setgroups", c"deny")?;
             write_file(c"/proc/self/uid_map", &identity.user)?;
             write_file(c"/proc/self/gid_map", &identity.group)?;
+        }
+        if own.mounts() {
+            part_mounts()?;
+        }
+        if let Some(folder) = folder {
+            folder.make()?;
         }
         if own.ids {
             mount_proc()?;
@@ -449,20 +509,28 @@ unsafe fn write_file(path: &CStr, text: &CStr) -> Result<(), Errno> {
     }
 }
 
-/// Shows the process ids of this namespace in /proc. What is mounted here and on the machine from now on is nothing to
-/// each other.
+/// What is mounted here and on the machine from now on is nothing to each other.
+///
+/// # Safety
+/// Only to be called in the keeper.
+unsafe fn part_mounts() -> Result<(), Errno> {
+    let none = std::ptr::null();
+    let alone = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: mount(2) with a NUL-terminated constant, and null where it looks at nothing.
+    unsafe { Errno::result(libc::mount(none, c"/".as_ptr(), none, alone, none.cast())).map(drop) }
+}
+
+/// Shows the process ids of this namespace in /proc.
 ///
 /// # Safety
 /// Only to be called in the keeper.
 unsafe fn mount_proc() -> Result<(), Errno> {
-    let (none, proc) = (std::ptr::null(), c"proc".as_ptr());
-    let alone = libc::MS_REC | libc::MS_PRIVATE;
+    let (place, proc) = (c"/proc".as_ptr(), c"proc".as_ptr());
     let plain = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     // SAFETY: mount(2) with NUL-terminated constants, or null where it looks at nothing.
     unsafe {
-        Errno::result(libc::mount(none, c"/".as_ptr(), none, alone, none.cast()))?;
-        let place = c"/proc".as_ptr();
-        Errno::result(libc::mount(proc, place, proc, plain, none.cast())).map(drop)
+        let answer = libc::mount(proc, place, proc, plain, std::ptr::null());
+        Errno::result(answer).map(drop)
     }
 }
 
@@ -509,7 +577,13 @@ mod tests {
     use super::*;
 
     fn own(network: Network, ids: bool) -> Sandbox {
-        Sandbox::new(Own { network, ids }).unwrap()
+        let folder = None;
+        Sandbox::new(Own {
+            network,
+            ids,
+            folder,
+        })
+        .unwrap()
     }
 
     fn interfaces(sandbox: &Sandbox) -> String {
@@ -546,6 +620,31 @@ mod tests {
         assert_eq!(ids, [1]);
         let title = std::fs::read(format!("/proc/{}/cmdline", sandbox.keeper()));
         assert_eq!(title.unwrap(), b"counterfoil\0");
+    }
+
+    #[test]
+    fn a_project_is_seen_at_its_place_and_where_it_is() {
+        let project = tempfile::tempdir().unwrap();
+        std::fs::write(project.path().join("file"), "here").unwrap();
+        let real = project.path().canonicalize().unwrap();
+        let beside = std::fs::read_dir(ProjectFolder::ABOVE).unwrap().count();
+        for ids in [false, true] {
+            let sandbox = Sandbox::new(Own {
+                network: Network::Host,
+                ids,
+                folder: Some(ProjectFolder::new(real.clone(), real.clone())),
+            });
+            let sandbox = sandbox.unwrap();
+            let root = format!("/proc/{}/root", sandbox.keeper());
+            for folder in [ProjectFolder::SHOWN, real.to_str().unwrap()] {
+                let file = std::fs::read_to_string(format!("{root}{folder}/file"));
+                assert_eq!(file.unwrap(), "here");
+            }
+            let above = format!("{root}{}", ProjectFolder::ABOVE);
+            assert_eq!(std::fs::read_dir(&above).unwrap().count(), beside + 1);
+            let refused = std::fs::write(format!("{above}/new"), "").unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
     }
 
     #[test]

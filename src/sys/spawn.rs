@@ -21,7 +21,7 @@ use super::handle::Handle;
 use super::sandbox::Sandbox;
 use super::seccomp::{EngineCalls, Filter, Writes};
 use super::signals;
-use crate::model::{Machine, Network};
+use crate::model::{Machine, Network, ProjectFolder};
 
 /// One of the three standard streams of the program.
 #[derive(Clone, Debug, Default)]
@@ -120,6 +120,16 @@ impl Launch {
     pub(super) fn network(&self) -> Network {
         let sandbox = self.sandbox.as_ref();
         sandbox.map_or(Network::Host, |sandbox| sandbox.own().network)
+    }
+
+    /// The project's folder, where programs see it at another place than it is.
+    pub fn folder(&self) -> Option<&ProjectFolder> {
+        self.sandbox.as_ref()?.own().folder.as_ref()
+    }
+
+    /// Where a path leads that programs of the tree have.
+    pub fn outside(&self, path: PathBuf) -> PathBuf {
+        ProjectFolder::outside_of(self.folder(), path)
     }
 
     /// The process through whose `/proc/PID/fd` a program of the tree can open our files, by the ids that it may have there:
@@ -336,8 +346,8 @@ pub fn spawn(launch: &Launch) -> Result<Held, SpawnError> {
                 fixed_addresses,
                 go,
                 report,
-                program: launch.program.clone(),
-                cwd: launch.cwd.clone(),
+                program: launch.outside(launch.program.clone()),
+                cwd: launch.cwd.clone().map(|cwd| launch.outside(cwd)),
             })
         }
     }
@@ -386,7 +396,7 @@ fn who_goes_on(
     if goes_on < 0 {
         return Err(SpawnError::Child {
             step: ChildStep::EnterSandbox,
-            path: launch.program.clone(),
+            path: launch.outside(launch.program.clone()),
             errno: io::Error::from_raw_os_error(-goes_on),
         });
     }

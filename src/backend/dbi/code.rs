@@ -10,6 +10,7 @@ use super::ranges::Range;
 use super::setup;
 use super::space::{Space, Translations};
 use crate::dbi::cache::Full;
+use crate::model::ProjectFolder;
 use crate::sys::image;
 use crate::sys::ptrace::Stopped;
 
@@ -96,11 +97,16 @@ impl Change {
 }
 
 /// What now lies in `start..end`, as ranges that may be executed.
-pub fn read(thread: &Stopped, start: u64, end: u64) -> io::Result<Vec<Range>> {
+pub fn read(
+    thread: &Stopped,
+    start: u64,
+    end: u64,
+    folder: Option<&ProjectFolder>,
+) -> io::Result<Vec<Range>> {
     let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let inside = maps::lines(&text).filter(|line| line.start < end && start < line.end);
     let part = |line: maps::Line<'_>| {
-        setup::range_of(&line).part(line.start.max(start), line.end.min(end))
+        setup::range_of(&line, folder).part(line.start.max(start), line.end.min(end))
     };
     Ok(inside.map(part).collect())
 }

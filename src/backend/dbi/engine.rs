@@ -38,7 +38,7 @@ use super::signals::{self, Disposition};
 use super::space::{Area, How, Space};
 use super::state::{self, Partial};
 use super::store::Store;
-use super::support::{self, Unsupported};
+use super::support::Unsupported;
 use super::tally::{Names, Weights};
 use crate::backend::finish::ProcessTable;
 use crate::backend::marks::{Chunks, Marks};
@@ -49,7 +49,7 @@ use crate::dbi::emit::ExitKind;
 use crate::dbi::layout::{INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
 use crate::model::course::{Courses, Moment};
-use crate::model::{Caveat, CountOverflow, Machine, OpcodeMix, RegionCount};
+use crate::model::{Caveat, CountOverflow, Machine, OpcodeMix, ProjectFolder, RegionCount};
 use crate::sys::Pid;
 use crate::sys::attempts::Frame;
 use crate::sys::image;
@@ -174,6 +174,8 @@ pub struct Engine {
     store: Option<Store>,
     manner: Manner,
     machine: Machine,
+    /// Where programs see it at another place than it is.
+    folder: Option<ProjectFolder>,
     libraries: Libraries,
     threads: HashMap<Pid, Thread>,
     processes: HashMap<Pid, Process>,
@@ -228,6 +230,7 @@ impl Engine {
             store,
             manner: requests::manner(want.regions, BUDGET),
             machine,
+            folder: None,
             libraries: Libraries::default(),
             threads: HashMap::new(),
             processes: HashMap::new(),
@@ -254,6 +257,22 @@ impl Engine {
             recorder: Some(Recorder::new(random_is_fixed)),
             ..self
         }
+    }
+
+    /// The same for programs that see the project's folder at another place than it is.
+    pub fn seeing(self, folder: Option<ProjectFolder>) -> Engine {
+        Engine { folder, ..self }
+    }
+
+    /// Where a path leads that a program has.
+    fn outside(&self, path: PathBuf) -> PathBuf {
+        ProjectFolder::outside_of(self.folder.as_ref(), path)
+    }
+
+    /// The program a process runs, for messages.
+    fn name_of(&self, pid: Pid) -> String {
+        let path = image::executable(pid).map(|path| self.outside(path));
+        path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
     }
 
     /// The same for programs that the kernel gives random addresses: they are moved to fixed ones.
@@ -386,7 +405,7 @@ impl Engine {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let program = support::name_of(stopped.tid());
+        let program = self.name_of(stopped.tid());
         self.fail(Failure::Instruction {
             address,
             program,
@@ -723,10 +742,7 @@ impl Watcher for Engine {
             return Ok(nothing);
         }
         if signal == libc::SIGTRAP && signals::is_own_step(stopped)? {
-            let (program, why) = (
-                support::name_of(stopped.tid()),
-                "steps itself (the trap flag)",
-            );
+            let (program, why) = (self.name_of(stopped.tid()), "steps itself (the trap flag)");
             return self.fail(Unsupported { program, why });
         }
         match signals::disposition(process, stopped, signal)? {

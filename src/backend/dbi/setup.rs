@@ -18,7 +18,7 @@ use super::space::{AREAS_AT_ONCE, Space, Translations};
 use super::store::{self, Kept, Key, Store};
 use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
-use crate::model::Machine;
+use crate::model::{Machine, ProjectFolder};
 use crate::sys::Pid;
 use crate::sys::image;
 use crate::sys::inject::Calls;
@@ -51,13 +51,15 @@ const MIB: u64 = 1 << 20;
 const BELOW_STACK: u64 = 1024;
 
 /// Puts the engine into a program that is stopped at its exec; its address space, and the address of its first area.
-/// `marked`: whether markers are looked for, so that only code is recalled that was translated in the same way.
+/// `marked`: whether markers are looked for, so that only code is recalled that was translated in the same way. `folder`: the
+/// project's, where programs see it elsewhere.
 pub fn install(
     thread: &Stopped,
     pool: &Rc<Pool>,
     store: Option<&Store>,
     marked: bool,
     machine: Machine,
+    folder: Option<&ProjectFolder>,
 ) -> io::Result<Space> {
     let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let lines: Vec<Line<'_>> = maps::lines(&text).collect();
@@ -108,7 +110,7 @@ pub fn install(
         .filter(|line| line.executable() && line.name() != "[vsyscall]")
     {
         forbid(&mut calls, line)?;
-        space.ranges.add(range_of(line));
+        space.ranges.add(range_of(line, folder));
         space
             .translations
             .borrow_mut()
@@ -118,9 +120,10 @@ pub fn install(
     Ok(space)
 }
 
-/// What a line of the maps says as a range.
-pub fn range_of(line: &Line<'_>) -> Range {
-    let file = line.file().map(Arc::new);
+/// What a line of the maps says as a range, whose file is where it is to us.
+pub fn range_of(line: &Line<'_>, folder: Option<&ProjectFolder>) -> Range {
+    let outside = |file| Arc::new(ProjectFolder::outside_of(folder, file));
+    let file = line.file().map(outside);
     Range {
         start: line.start,
         end: line.end,

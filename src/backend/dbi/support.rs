@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::shown;
 use crate::backend::program_file::{Format, ProgramFile};
 use crate::sys::ptrace::Stopped;
-use crate::sys::{Pid, image, tree};
+use crate::sys::{Pid, tree};
 
 /// Something that programs do and the engine cannot follow.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -53,11 +53,6 @@ pub fn refused_file(file: &ProgramFile) -> Option<&'static str> {
 pub fn refused_program(pid: Pid) -> Option<&'static str> {
     let file = ProgramFile::executed_for(Path::new(&format!("/proc/{pid}/exe")))?;
     refused_file(&file)
-}
-
-/// The program a process runs, for messages.
-pub fn name_of(pid: Pid) -> String {
-    image::executable(pid).map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
 }
 
 /// Why a reported system call cannot be allowed.

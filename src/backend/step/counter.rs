@@ -16,7 +16,9 @@ use super::super::profile::{Modules, OffsetProfile, Place};
 use super::super::regions::MARKER_BYTES;
 use super::slots::{Kind, Reader, Slot};
 use crate::backend::Detail;
-use crate::model::{Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, RegionCount};
+use crate::model::{
+    Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, ProjectFolder, RegionCount,
+};
 use crate::sys::Pid;
 use crate::sys::image::{self, Mapping};
 use crate::sys::ptrace::{Pace, Stopped};
@@ -117,6 +119,7 @@ pub struct Counted {
 /// Counts the steps of a tree.
 pub struct Counter {
     want: Detail,
+    folder: Option<ProjectFolder>,
     cpu: Option<usize>,
     on_one_cpu: bool,
     reader: Reader,
@@ -137,8 +140,14 @@ pub struct Counter {
 
 impl Counter {
     /// A counter for a tree that shall be confined to `cpu`, if any.
-    pub fn new(want: Detail, cpu: Option<usize>) -> Result<Counter, BackendError> {
+    /// `folder`: the project's, where programs see it at another place than it is.
+    pub fn new(
+        want: Detail,
+        cpu: Option<usize>,
+        folder: Option<ProjectFolder>,
+    ) -> Result<Counter, BackendError> {
         Ok(Counter {
+            folder,
             want,
             cpu,
             on_one_cpu: false,
@@ -217,7 +226,13 @@ impl Counter {
         if !self.processes.get(&process).is_some_and(|p| p.stale) {
             return Ok(());
         }
-        let mappings = image::executable_mappings(process)?;
+        let mut mappings = image::executable_mappings(process)?;
+        for file in mappings
+            .iter_mut()
+            .filter_map(|mapping| mapping.file.as_mut())
+        {
+            *file = ProjectFolder::outside_of(self.folder.as_ref(), std::mem::take(file));
+        }
         self.modules
             .extend(mappings.iter().filter_map(|m| m.file.clone()));
         if self
@@ -436,6 +451,7 @@ impl Counter {
         self.keep(result)?;
         self.threads.retain(|_, thread| thread.process != pid);
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
+        let path = path.map(|path| ProjectFolder::outside_of(self.folder.as_ref(), path));
         let program = path.map_or_else(|_| "?".to_owned(), |p| p.display().to_string());
         let row = self.new_row(parent, program, parent.is_some());
         let state = Process::new(row, Marks::at_start());

@@ -32,10 +32,11 @@ impl Engine {
         self.keep(result)?;
         self.threads.retain(|_, thread| thread.process != pid);
         if let Some(why) = support::refused_program(pid) {
-            let program = support::name_of(pid);
+            let program = self.name_of(pid);
             return self.fail(Unsupported { program, why });
         }
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
+        let path = path.map(|path| self.outside(path));
         let program = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
         let row = self.table.program(pid, program);
         let above = self.fix_addresses(stopped);
@@ -45,6 +46,7 @@ impl Engine {
             self.store.as_ref(),
             self.want.regions,
             self.machine,
+            self.folder.as_ref(),
         )?;
         if self.magic != MAGIC_CALL {
             let translations = &mut *space.translations.borrow_mut();

@@ -111,7 +111,7 @@ impl Engine {
             return Ok(call);
         }
         if let Some(why) = support::refused_call(stopped, &registers) {
-            let program = support::name_of(stopped.tid());
+            let program = self.name_of(stopped.tid());
             return self.fail(Unsupported { program, why });
         }
         let Some(change) = Change::of(number, &registers) else {
@@ -269,7 +269,9 @@ impl Engine {
         let space = self.space(process)?;
         let new = match change {
             Change::Move { from, .. } => space.borrow().moved(from, start, end),
-            Change::Map { .. } | Change::Protect { .. } => code::read(stopped, start, end)?,
+            Change::Map { .. } | Change::Protect { .. } => {
+                code::read(stopped, start, end, self.folder.as_ref())?
+            }
         };
         if new.is_empty() {
             return Ok(());

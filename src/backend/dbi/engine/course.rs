@@ -243,7 +243,8 @@ impl Engine {
         call: usize,
     ) -> io::Result<()> {
         let registers = stopped.registers()?;
-        let answer = answer(stopped, &registers, ANSWERS[call]);
+        let mut answer = answer(stopped, &registers, ANSWERS[call]);
+        answer.file = answer.file.map(|file| self.outside(file));
         self.moment(process, Some(stopped), Moment::Answered(answer))
     }
 
