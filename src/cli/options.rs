@@ -82,6 +82,7 @@ impl Counting {
             cpu: self.cpu,
             time: self.time,
             threads: self.threads,
+            folder: None,
         }
     }
 

@@ -148,6 +148,34 @@ impl FromStr for Threads {
     }
 }
 
+/// Where the programs of a suite see the project's folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Folder {
+    /// At one path, whatever checkout they run in.
+    #[default]
+    Fixed,
+    /// Where it is.
+    Host,
+}
+
+/// No such place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no place for the project's folder; use fixed or host")]
+pub struct UnknownFolder(String);
+
+impl FromStr for Folder {
+    type Err = UnknownFolder;
+
+    fn from_str(text: &str) -> Result<Folder, UnknownFolder> {
+        match text {
+            "fixed" => Ok(Folder::Fixed),
+            "host" => Ok(Folder::Host),
+            _ => Err(UnknownFolder(text.to_owned())),
+        }
+    }
+}
+
 /// The machine that is asked for; what is absent is for others to choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
@@ -157,6 +185,8 @@ pub struct Shown {
     pub time: Option<Time>,
     /// How threads run.
     pub threads: Option<Threads>,
+    /// Where the project's folder is seen.
+    pub folder: Option<Folder>,
 }
 
 /// What a run's programs are shown of the machine; what is absent is the real one's.

@@ -25,7 +25,8 @@ pub use fingerprint::Fingerprint;
 pub use folder::ProjectFolder;
 pub use limit::{Gate, Limit, LimitError, default_gate};
 pub use machine::{
-    Cpu, CpuModel, Machine, Shown, Threads, Time, UnknownCpu, UnknownThreads, UnknownTime,
+    Cpu, CpuModel, Folder, Machine, Shown, Threads, Time, UnknownCpu, UnknownFolder,
+    UnknownThreads, UnknownTime,
 };
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,

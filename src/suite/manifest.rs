@@ -30,8 +30,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_REPEAT: u32 = 2;
 
 const ROOT_KEYS: [&str; 5] = ["suite", "gate", "workload", "shim", "service"];
-const SUITE_KEYS: [&str; 8] = [
-    "backend", "repeat", "jobs", "timeout", "cpu", "time", "threads", "network",
+const SUITE_KEYS: [&str; 9] = [
+    "backend", "repeat", "jobs", "timeout", "cpu", "time", "threads", "folder", "network",
 ];
 
 /// A whole manifest.

@@ -30,7 +30,7 @@ pub(super) fn network(r: &mut Reader<'_>, value: &Value<'_>) -> Option<Network> 
         .ok()
 }
 
-/// What `cpu` and `time` of a table ask for; what it leaves out is as in `otherwise`.
+/// What `cpu`, `time`, `threads` and `folder` of a table ask for; what it leaves out is as in `otherwise`.
 pub(super) fn shown<'t>(
     r: &mut Reader<'t>,
     fields: &BTreeMap<&str, &Value<'t>>,
@@ -40,6 +40,7 @@ pub(super) fn shown<'t>(
         cpu: named(r, fields, "cpu", "a name, such as `\"x86-64-v3\"`").or(otherwise.cpu),
         time: named(r, fields, "time", "`\"virtual\"` or `\"real\"`").or(otherwise.time),
         threads: named(r, fields, "threads", "`\"turns\"` or `\"free\"`").or(otherwise.threads),
+        folder: named(r, fields, "folder", "`\"fixed\"` or `\"host\"`").or(otherwise.folder),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::model::{Gate, Network, Shown};
 /// Longer names do not fit in a file name with its suffixes on every file system.
 const LONGEST_NAME: usize = 100;
 
-const WORKLOAD_KEYS: [&str; 24] = [
+const WORKLOAD_KEYS: [&str; 25] = [
     "name",
     "command",
     "params",
@@ -38,6 +38,7 @@ const WORKLOAD_KEYS: [&str; 24] = [
     "cpu",
     "time",
     "threads",
+    "folder",
     "shims",
     "parity",
     "differs",

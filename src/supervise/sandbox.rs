@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use super::job::Job;
 use super::machine::as_it_is;
 use crate::model::explanation::Disturbance;
-use crate::model::{BackendKind, Network, PinState, ProjectFolder};
+use crate::model::{BackendKind, Folder, Network, PinState, ProjectFolder};
 use crate::sys::machine::is_filtered;
 use crate::sys::sandbox::{Own, Sandbox};
 use crate::sys::spawn::Launch;
@@ -177,6 +177,9 @@ pub(super) fn seen(job: &Job, backend: BackendKind) -> Result<ProjectFolder, Str
     if !job.pin {
         return Err(SWITCHED_OFF.to_owned());
     }
+    if job.shown.folder == Some(Folder::Host) {
+        return Err("`folder = \"host\"` asks for the real one".to_owned());
+    }
     if !is_traced(backend) {
         return Err(as_it_is(backend));
     }
@@ -189,7 +192,7 @@ pub(super) fn seen(job: &Job, backend: BackendKind) -> Result<ProjectFolder, Str
     match way_out(job, &folder) {
         None => Ok(folder),
         Some(word) => Err(format!(
-            "`{word}` leads out of it, and from where it would be shown to another place; write an absolute path"
+            "`{word}` leads out of it, and from where it would be shown to another place; write an absolute path, or set `folder = \"host\"`"
         )),
     }
 }

@@ -6,6 +6,7 @@ mod against;
 #[path = "../common/mod.rs"]
 mod common;
 mod first_steps;
+mod folder;
 mod interrupted;
 mod project;
 mod recording;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cases = [
         first_steps::cases(),
+        folder::cases(),
         recording::cases(),
         verdicts::cases(),
         told::cases(),
