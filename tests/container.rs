@@ -173,6 +173,8 @@ struct Container {
     bundle: TempDir,
     user: u32,
     administrator: bool,
+    /// Where else the folder is in the container, which then begins there.
+    also: Option<&'static str>,
 }
 
 /// Where the binary is in it: users may not see the folder that it is in.
@@ -201,6 +203,7 @@ impl Container {
             bundle,
             user,
             administrator: false,
+            also: None,
         }
     }
 
@@ -242,6 +245,10 @@ impl Container {
         let shared = SHARED.iter().map(Path::new).filter(|path| path.exists());
         mounts.extend(shared.map(|path| bind(path, path, "ro")));
         mounts.push(bind(self.path(), self.path(), "rw"));
+        let also = self
+            .also
+            .map(|place| bind(self.path(), Path::new(place), "rw"));
+        mounts.extend(also);
         let binary = Path::new(env!("CARGO_BIN_EXE_counterfoil"));
         mounts.push(bind(binary, Path::new(BINARY), "ro"));
         mounts
@@ -272,7 +279,7 @@ impl Container {
                 "user": { "uid": self.user, "gid": self.user },
                 "args": command,
                 "env": environment,
-                "cwd": self.path(),
+                "cwd": self.also.map_or(self.path(), Path::new),
                 "capabilities": { "bounding": capabilities, "effective": own, "permitted": own },
                 "noNewPrivileges": self.user != 0,
             },
@@ -429,6 +436,7 @@ fn what_is_refused_is_named_with_the_remedy() {
     assert!(!report.contains("process ids: the kernel"), "{report}");
 }
 
+/// To the last instruction if the project is in the container where programs see it outside.
 fn a_baseline_of_outside_holds_inside() {
     let container = Container::of(0);
     compile(container.path(), "threads.c", THREADS, &["-pthread"]);
@@ -436,16 +444,25 @@ fn a_baseline_of_outside_holds_inside() {
     write(container.path(), "counterfoil.toml", manifest);
     let recorded = container.outside(&["record"]);
     assert!(recorded.status.success(), "{}", stderr(&recorded));
-    let checked = container.inside(&["check"]);
-    let report = stdout(&checked);
-    assert_eq!(
-        checked.status.code(),
-        Some(0),
-        "{report}{}",
-        stderr(&checked)
+    let check = |container: &Container| {
+        let checked = container.inside(&["check"]);
+        let report = format!("{}{}", stdout(&checked), stderr(&checked));
+        assert_eq!(checked.status.code(), Some(0), "{report}");
+        container.assert_clean();
+        report
+    };
+    let report = check(&container);
+    assert!(
+        report
+            .contains("not pinned: project folder: the kernel refuses to show it at /srv/project"),
+        "{report}"
     );
-    assert!(report.contains("identical"), "{report}");
-    container.assert_clean();
+    let report = check(&Container {
+        also: Some("/srv/project"),
+        ..container
+    });
+    assert!(report.contains("1 identical"), "{report}");
+    assert!(!report.contains("project folder"), "{report}");
 }
 
 fn a_container_that_is_stopped_leaves_nothing() {

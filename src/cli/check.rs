@@ -6,7 +6,7 @@ use super::exit::{self, Failure};
 use super::explain::explain_disagreements;
 use super::parity;
 use super::shims::Shims;
-use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted};
+use super::suite::{Counted, OwnedOutput, Ran, Selecting, Suite, wanted, where_it_is};
 use super::terminal::Terminal;
 use crate::backend::Settings;
 use crate::baseline::{Baseline, Store};
@@ -250,11 +250,6 @@ fn measure_revision(
     let worktree = Worktree::checkout(&suite.manifest.folder, revision)?;
     let short = worktree.commit.get(..12).unwrap_or(&worktree.commit);
     terminal.note(&format!("measuring {revision} ({short})"));
-    if !worktree.has_equal_length() {
-        terminal.note(
-            "the path of its checkout is longer than yours; a program that handles its own path executes more there",
-        );
-    }
     let there = |failure| match failure {
         stopped @ Failure::Cancelled(_) => stopped,
         failure => Failure::Revision {
@@ -272,6 +267,11 @@ fn measure_revision(
     let recorded = other.store();
     let results = other.measure(chosen, terminal, Shims::Replay(&recorded));
     let results = results.map_err(there)?;
+    if !worktree.has_equal_length() && !where_it_is(&results).is_empty() {
+        terminal.note(
+            "the path of its checkout is longer than yours; a program that handles its own path executes more there",
+        );
+    }
     let ids = other.selected.iter().map(|case| case.id.clone());
     let before = results.into_iter().map(|ran| match ran {
         Ran::Counted(counted) => Ok(Before::new(*counted)),

@@ -261,7 +261,7 @@ impl Suite {
 }
 
 /// Why programs saw the project where it is, each reason once: their counts are those of this checkout.
-fn where_it_is(all: &[Ran]) -> BTreeSet<&str> {
+pub fn where_it_is(all: &[Ran]) -> BTreeSet<&str> {
     let counted = all.iter().filter_map(|ran| match ran {
         Ran::Counted(counted) => Some(&counted.measurement.pinned),
         Ran::Failed(_) => None,

@@ -1,7 +1,7 @@
 //! A git worktree of another revision, removed whatever happens.
 //!
-//! Its path has as many bytes as the project's own, where the temporary folder allows it: programs that handle
-//! their paths (Python's start-up does) then execute as much on both sides.
+//! Programs see it where they see the project. Where that cannot be had its path has as many bytes as the project's own,
+//! if the temporary folder allows it: programs that handle their paths then execute about as much on both sides.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -42,29 +42,33 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Whether programs see the project's folder at its place.
+    /// Whether programs see the project's folder where it is everywhere.
     pub(super) fn shows_project(&self) -> bool {
-        let sandbox = self.sandbox.as_ref();
-        sandbox.is_some_and(|sandbox| sandbox.own().folder.is_some())
+        self.folder == Some(PinState::Pinned)
     }
 }
 
 /// What a run is to have of its own besides a network; otherwise why not.
 struct Wish {
     ids: Result<(), String>,
-    folder: Result<ProjectFolder, String>,
+    /// None where it is already where programs are to see it: a container can have it there.
+    folder: Result<Option<ProjectFolder>, String>,
 }
 
 impl Wish {
     fn is_granted_by_the_machine(&self) -> bool {
-        self.ids.is_err() && self.folder.is_err()
+        self.ids.is_err() && !self.mounts_folder()
+    }
+
+    fn mounts_folder(&self) -> bool {
+        matches!(self.folder, Ok(Some(_)))
     }
 
     fn make(&self, network: Network) -> io::Result<Sandbox> {
         Sandbox::new(Own {
             network,
             ids: self.ids.is_ok(),
-            folder: self.folder.clone().ok(),
+            folder: self.folder.clone().ok().flatten(),
         })
     }
 
@@ -84,7 +88,7 @@ impl Wish {
         Wish {
             ids: self.ids.clone(),
             folder: Err(format!(
-                "the kernel refuses to show it at {} ({refused}): {}",
+                "the kernel refuses to show it at {0} ({refused}): {1}; or have the checkout at {0}",
                 ProjectFolder::SHOWN,
                 remedy(refused)
             )),
@@ -127,7 +131,7 @@ fn most(wish: Wish, network: Network) -> (Wish, Option<Sandbox>) {
         Err(refused) => refused,
     };
     // Of two it is the one or the other: each is tried alone.
-    if wish.ids.is_ok() && wish.folder.is_ok() {
+    if wish.ids.is_ok() && wish.mounts_folder() {
         let ids_alone = wish.without_folder(&refused);
         return match ids_alone.make(network) {
             Ok(made) => (ids_alone, Some(made)),
@@ -142,8 +146,12 @@ fn most(wish: Wish, network: Network) -> (Wish, Option<Sandbox>) {
 }
 
 /// The project's folder, to be seen at its place; otherwise why it is seen where it is.
-fn folder(job: &Job, backend: BackendKind) -> Result<ProjectFolder, String> {
+fn folder(job: &Job, backend: BackendKind) -> Result<Option<ProjectFolder>, String> {
     let folder = seen(job, backend)?;
+    let shown = Path::new(ProjectFolder::SHOWN);
+    if folder.real() == shown {
+        return Ok(None);
+    }
     let above = Path::new(ProjectFolder::ABOVE);
     match above.canonicalize() {
         Ok(real) if real == above => {}
@@ -161,12 +169,11 @@ fn folder(job: &Job, backend: BackendKind) -> Result<ProjectFolder, String> {
             ));
         }
     }
-    let shown = Path::new(ProjectFolder::SHOWN);
-    if shown.symlink_metadata().is_ok() && folder.real() != shown {
+    if shown.symlink_metadata().is_ok() {
         let shown = shown.display();
         return Err(format!("`{shown}` is something else here; move it away"));
     }
-    Ok(folder)
+    Ok(Some(folder))
 }
 
 /// The folder that `job` wants to be seen at another place than it is, wherever that can be had.

@@ -226,12 +226,7 @@ impl Keeper {
         let (title, parent) = (Title::of_ours(), Parent::ours()?);
         let furniture = Furniture {
             identity,
-            folder: own
-                .folder
-                .as_ref()
-                .map(FolderMount::prepare)
-                .transpose()?
-                .flatten(),
+            folder: own.folder.as_ref().map(FolderMount::prepare).transpose()?,
             own,
         };
         // SAFETY: a fork whose child shares the table of open files; it calls async-signal-safe functions only (see

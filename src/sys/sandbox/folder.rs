@@ -41,20 +41,17 @@ enum Kind {
 }
 
 impl FolderMount {
-    /// Looks at what is there; none if the project is where programs are to see it.
-    pub(super) fn prepare(folder: &ProjectFolder) -> io::Result<Option<FolderMount>> {
-        if folder.real() == Path::new(ProjectFolder::SHOWN) {
-            return Ok(None);
-        }
+    /// Looks at what is there.
+    pub(super) fn prepare(folder: &ProjectFolder) -> io::Result<FolderMount> {
         let source = match folder.real().strip_prefix(ProjectFolder::ABOVE) {
             Ok(below) => Path::new(".").join(below),
             Err(_) => folder.real().to_owned(),
         };
         let beside = fs::read_dir(ProjectFolder::ABOVE)?.map(|entry| Beside::of(&entry?));
-        Ok(Some(FolderMount {
+        Ok(FolderMount {
             source: c_path(&source)?,
             beside: beside.collect::<io::Result<_>>()?,
-        }))
+        })
     }
 
     /// Mounts it all.
