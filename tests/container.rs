@@ -192,7 +192,9 @@ impl Container {
             fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
         }
         let root = bundle.path().join("rootfs");
-        fs::create_dir_all(root.join("tmp")).unwrap();
+        for name in ["tmp", "srv"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
         for name in ["bin", "sbin", "lib", "lib64"] {
             if let Ok(target) = fs::read_link(Path::new("/").join(name)) {
                 symlink(target, root.join(name)).unwrap();
@@ -369,6 +371,14 @@ int main(void) {
 }
 ";
 
+/// Looks at each byte of its own path.
+const PATH: &str = "int main(int count, char **arguments) {
+  int sum = 0;
+  for (char *at = arguments[0]; *at; at++) sum += *at;
+  return sum == 0;
+}
+";
+
 fn a_count_is_that_outside_for_root_and_for_others() {
     for user in [0, 1000] {
         let container = Container::of(user);
@@ -440,8 +450,11 @@ fn what_is_refused_is_named_with_the_remedy() {
 fn a_baseline_of_outside_holds_inside() {
     let container = Container::of(0);
     compile(container.path(), "threads.c", THREADS, &["-pthread"]);
-    let manifest = "[[workload]]\nname = \"threads\"\ncommand = [\"./threads.bin\"]\nrepeat = 2\n";
-    write(container.path(), "counterfoil.toml", manifest);
+    compile(container.path(), "path.c", PATH, &[]);
+    let workload =
+        |name: &str| format!("[[workload]]\nname = \"{name}\"\ncommand = [\"./{name}.bin\"]\n");
+    let manifest = workload("threads") + &workload("path");
+    write(container.path(), "counterfoil.toml", &manifest);
     let recorded = container.outside(&["record"]);
     assert!(recorded.status.success(), "{}", stderr(&recorded));
     let check = |container: &Container| {
@@ -452,6 +465,7 @@ fn a_baseline_of_outside_holds_inside() {
         report
     };
     let report = check(&container);
+    assert!(report.contains("1 identical, 1 "), "{report}");
     assert!(
         report
             .contains("not pinned: project folder: the kernel refuses to show it at /srv/project"),
@@ -461,7 +475,7 @@ fn a_baseline_of_outside_holds_inside() {
         also: Some("/srv/project"),
         ..container
     });
-    assert!(report.contains("1 identical"), "{report}");
+    assert!(report.contains("2 workloads: 2 identical"), "{report}");
     assert!(!report.contains("project folder"), "{report}");
 }
 

@@ -21,7 +21,9 @@ use crate::model::{Attempt, Measurement, Outcome, Pin, PinState, ProjectFolder, 
 use crate::report;
 use crate::suite::{Case, CommandLine, Manifest, Selection};
 use crate::supervise::choose::{Chosen, choose};
-use crate::supervise::{Input, Job, JobError, Measured, Output, Written, build, measure, parallel};
+use crate::supervise::{
+    Input, Job, JobError, Measured, Output, Written, build, measure, parallel, shows_folder,
+};
 
 /// Which manifest and which of its workloads.
 #[derive(clap::Args, Debug)]
@@ -182,7 +184,10 @@ impl Suite {
         for (case, result) in self.selected.iter().zip(results) {
             all.push(settle(case, result)?);
         }
-        for why in where_it_is(&all) {
+        let backend = chosen.info.name;
+        let wanted = self.selected.iter().zip(&all);
+        let wanted = wanted.filter(|(case, _)| shows_folder(backend, case.shown));
+        for why in where_it_is(wanted.map(|(_, ran)| ran)) {
             terminal.note(&format!("not pinned: project folder: {why}"));
         }
         Ok(all)
@@ -261,8 +266,8 @@ impl Suite {
 }
 
 /// Why programs saw the project where it is, each reason once: their counts are those of this checkout.
-pub fn where_it_is(all: &[Ran]) -> BTreeSet<&str> {
-    let counted = all.iter().filter_map(|ran| match ran {
+pub fn where_it_is<'a>(all: impl IntoIterator<Item = &'a Ran>) -> BTreeSet<&'a str> {
+    let counted = all.into_iter().filter_map(|ran| match ran {
         Ran::Counted(counted) => Some(&counted.measurement.pinned),
         Ran::Failed(_) => None,
     });

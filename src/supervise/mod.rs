@@ -27,7 +27,7 @@ pub use input::Input;
 pub use job::{Job, JobError, Measured, Recorded, measure, program, record};
 pub use log::Excerpt;
 pub use output::{Output, Written};
-pub use sandbox::NetworkError;
+pub use sandbox::{NetworkError, shows_folder};
 pub use scratch::{Scratch, ScratchError};
 pub use service::{During, ServiceError};
 

@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use super::job::Job;
 use super::machine::as_it_is;
 use crate::model::explanation::Disturbance;
-use crate::model::{BackendKind, Folder, Network, PinState, ProjectFolder};
+use crate::model::{BackendKind, Folder, Network, PinState, ProjectFolder, Shown};
 use crate::sys::machine::is_filtered;
 use crate::sys::sandbox::{Own, Sandbox};
 use crate::sys::spawn::Launch;
@@ -184,7 +184,7 @@ pub(super) fn seen(job: &Job, backend: BackendKind) -> Result<ProjectFolder, Str
     if !job.pin {
         return Err(SWITCHED_OFF.to_owned());
     }
-    if job.shown.folder == Some(Folder::Host) {
+    if asks_for_real(job.shown) {
         return Err("`folder = \"host\"` asks for the real one".to_owned());
     }
     if !is_traced(backend) {
@@ -202,6 +202,15 @@ pub(super) fn seen(job: &Job, backend: BackendKind) -> Result<ProjectFolder, Str
             "`{word}` leads out of it, and from where it would be shown to another place; write an absolute path, or set `folder = \"host\"`"
         )),
     }
+}
+
+fn asks_for_real(shown: Shown) -> bool {
+    shown.folder == Some(Folder::Host)
+}
+
+/// Whether a suite that counts with `backend` can expect its programs to see the project's folder at its place.
+pub fn shows_folder(backend: BackendKind, shown: Shown) -> bool {
+    is_traced(backend) && !asks_for_real(shown)
 }
 
 /// A word of the job's command line or variables that leads from its folder out of the project.
