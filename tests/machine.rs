@@ -4,12 +4,12 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use common::Need::{Program, Step};
 use common::{
-    Need, case, compile, compile_small, counterfoil, folder, instructions, output, skipped, stderr,
-    stdout, write,
+    Need, case, compile, compile_small, count_in, counterfoil, folder, instructions, output,
+    skipped, stderr, stdout, write,
 };
 use libtest_mimic::Trial;
 
@@ -47,6 +47,16 @@ fn main() -> ExitCode {
             "maps_are_found_by_the_ids_that_programs_know",
             &[Step],
             maps_by_id,
+        ),
+        needs_namespaces(
+            "root_is_who_all_programs_are_that_are_to_be_root",
+            &[Step, Program("setpriv")],
+            root_is_who_all_are,
+        ),
+        needs_namespaces(
+            "a_user_that_is_refused_is_named_as_not_pinned",
+            &[Step],
+            refused_user,
         ),
         needs_namespaces(
             "process_ids_that_are_refused_are_named_as_not_pinned",
@@ -349,26 +359,34 @@ fn same_ids_side_by_side() {
     }
 }
 
-/// As whoever runs the tests, if that is not root.
-fn same_ids_without_root() {
+/// A folder that everybody may enter, with our binary: users may not see the folder that it is in.
+fn open_folder() -> (tempfile::TempDir, PathBuf) {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder();
     let readable = fs::Permissions::from_mode(0o755);
     fs::set_permissions(folder.path(), readable).unwrap();
     let program = folder.path().join("counterfoil");
     fs::copy(env!("CARGO_BIN_EXE_counterfoil"), &program).unwrap();
-    let nobody = || {
-        let mut command = match nix::unistd::geteuid().is_root() {
-            true => Command::new("setpriv"),
-            false => return Command::new(&program),
-        };
-        command
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(&program)
-            .env_remove("COUNTERFOIL_CACHE_DIR")
-            .env("HOME", "/nonexistent");
-        command
+    (folder, program)
+}
+
+/// `program` as nobody; as whoever runs the tests, if that is not root.
+fn nobody(program: &Path) -> Command {
+    let mut command = match nix::unistd::geteuid().is_root() {
+        true => Command::new("setpriv"),
+        false => return Command::new(program),
     };
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(program)
+        .env_remove("COUNTERFOIL_CACHE_DIR")
+        .env("HOME", "/nonexistent");
+    command
+}
+
+fn same_ids_without_root() {
+    let (_folder, program) = open_folder();
+    let nobody = || nobody(&program);
     let words = ["sh", "-c", FAMILY];
     let dbi = || family(nobody().stdin(std::process::Stdio::null()), "dbi", &words);
     let first = dbi();
@@ -394,6 +412,60 @@ fn maps_by_id() {
         assert_eq!(executable(program), shown, "{program}: {maps}");
     }
     assert!(executable("/cat") && executable("/sleep"), "{maps}");
+}
+
+/// What programs ask to know who they are and whose a file is, by number and by name.
+const WHO: &str = "id -u; id -gn; stat -c '%u %G' \"$0\"; echo $USER";
+
+/// Root and another user, to each of whom the same file belongs in turn.
+fn root_is_who_all_are() {
+    let (_folder, program) = open_folder();
+    let who = |mut command: Command, user: &str| {
+        let words = ["count", "-b", "dbi", "--user", user, "--", "sh", "-c", WHO];
+        command.args(words).arg(&program);
+        // Folders that only root may enter stay closed to others.
+        command
+            .env("HOME", "/nonexistent")
+            .env("PATH", "/usr/bin:/bin");
+        command.env_remove("LD_LIBRARY_PATH");
+        let ran = output(command.stdin(Stdio::null()));
+        assert!(ran.status.success(), "{}", stderr(&ran));
+        let named = stderr(&ran).contains(", user\n");
+        (stdout(&ran), count_in(&stderr(&ran)), named)
+    };
+    let ours = who(Command::new(&program), "root");
+    assert_eq!(ours.0, "0\nroot\n0 root\nroot\n");
+    assert!(ours.2);
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&program, Some(65534), Some(65534)).unwrap();
+    }
+    assert_eq!(who(nobody(&program), "root"), ours);
+    let as_they_are = who(nobody(&program), "host");
+    assert!(!as_they_are.2 && !as_they_are.0.starts_with("0\n"));
+}
+
+fn refused_user() {
+    let limit = "echo 0 > /proc/sys/user/max_user_namespaces";
+    let ours = env!("CARGO_BIN_EXE_counterfoil");
+    let script = format!("{limit}; exec {ours} count -b dbi --user root -- id -u");
+    let ran = output(
+        Command::new("unshare")
+            .args([
+                "--user",
+                "--keep-caps",
+                "--map-user=1000",
+                "--map-group=1000",
+            ])
+            .args(["sh", "-c", &script])
+            .stdin(Stdio::null()),
+    );
+    assert_eq!(stdout(&ran), "1000\n", "{}", stderr(&ran));
+    for part in [
+        "user: the kernel refuses a user namespace here",
+        "user.max_user_namespaces",
+    ] {
+        assert!(stderr(&ran).contains(part), "{}", stderr(&ran));
+    }
 }
 
 fn refused_ids() {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::backend::Detail;
-use crate::model::{BackendKind, Cpu, Network, Shown, Threads, Time};
+use crate::model::{BackendKind, Cpu, Network, Shown, Threads, Time, User};
 use crate::report::Top;
 use crate::suite::parse_duration;
 
@@ -59,6 +59,9 @@ pub struct Counting {
     /// The program's network: host, loopback (one of its own with 127.0.0.1 only) or none.
     #[arg(long, default_value = "host", value_name = "NETWORK", value_parser = str::parse::<Network>)]
     pub network: Network,
+    /// Who the program finds itself to be: host (whoever runs counterfoil) or root (with no more rights than that).
+    #[arg(long, default_value = "host", value_name = "USER", value_parser = str::parse::<User>)]
+    pub user: User,
 }
 
 /// A backend by name, or `auto`.
@@ -83,6 +86,7 @@ impl Counting {
             time: self.time,
             threads: self.threads,
             folder: None,
+            user: Some(self.user),
         }
     }
 

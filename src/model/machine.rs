@@ -176,6 +176,34 @@ impl FromStr for Folder {
     }
 }
 
+/// Who programs find themselves to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum User {
+    /// The user who runs us.
+    #[default]
+    Host,
+    /// Root, with no more rights than that user has.
+    Root,
+}
+
+/// No such user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no user; use host or root")]
+pub struct UnknownUser(String);
+
+impl FromStr for User {
+    type Err = UnknownUser;
+
+    fn from_str(text: &str) -> Result<User, UnknownUser> {
+        match text {
+            "host" => Ok(User::Host),
+            "root" => Ok(User::Root),
+            _ => Err(UnknownUser(text.to_owned())),
+        }
+    }
+}
+
 /// The machine that is asked for; what is absent is for others to choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
@@ -187,6 +215,8 @@ pub struct Shown {
     pub threads: Option<Threads>,
     /// Where the project's folder is seen.
     pub folder: Option<Folder>,
+    /// Who its programs are.
+    pub user: Option<User>,
 }
 
 /// What a run's programs are shown of the machine; what is absent is the real one's.

@@ -26,7 +26,7 @@ pub use folder::ProjectFolder;
 pub use limit::{Gate, Limit, LimitError, default_gate};
 pub use machine::{
     Cpu, CpuModel, Folder, Machine, Shown, Threads, Time, UnknownCpu, UnknownFolder,
-    UnknownThreads, UnknownTime,
+    UnknownThreads, UnknownTime, UnknownUser, User,
 };
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,

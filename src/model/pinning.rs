@@ -49,13 +49,15 @@ pub enum Pin {
     ThreadOrder,
     /// Standard input is `/dev/null` or a file, not whatever happened to be open.
     Stdin,
+    /// Who programs are: root, whoever runs them. Only where that was asked for.
+    User,
     /// The machine's network and what answers there are out of reach.
     Network,
 }
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 21] = [
+    pub const ALL: [Pin; 22] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -76,6 +78,7 @@ impl Pin {
         Pin::Clock,
         Pin::ThreadOrder,
         Pin::Stdin,
+        Pin::User,
         Pin::Network,
     ];
 }
@@ -103,6 +106,7 @@ impl fmt::Display for Pin {
             Pin::Clock => "clocks",
             Pin::ThreadOrder => "order of threads",
             Pin::Stdin => "standard input",
+            Pin::User => "user",
             Pin::Network => "network",
         })
     }

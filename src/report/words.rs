@@ -70,6 +70,7 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::Clock => "clocks",
         Pin::ThreadOrder => "order of threads",
         Pin::Stdin => "stdin",
+        Pin::User => "user",
         Pin::Network => "network",
     }
 }

@@ -30,8 +30,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_REPEAT: u32 = 2;
 
 const ROOT_KEYS: [&str; 5] = ["suite", "gate", "workload", "shim", "service"];
-const SUITE_KEYS: [&str; 9] = [
-    "backend", "repeat", "jobs", "timeout", "cpu", "time", "threads", "folder", "network",
+const SUITE_KEYS: [&str; 10] = [
+    "backend", "repeat", "jobs", "timeout", "cpu", "time", "threads", "folder", "user", "network",
 ];
 
 /// A whole manifest.

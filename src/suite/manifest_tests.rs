@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Limit, Metric};
+use crate::model::{Folder, Limit, Metric, User};
 use crate::suite::Ready;
 
 const FULL: &str = r#"
@@ -289,6 +289,32 @@ fn the_network_is_the_workloads_or_the_suites_or_the_machines() {
     assert_eq!(network("network = \"none\"", ""), Network::None);
     let both = network("network = \"none\"", "network = \"loopback\"");
     assert_eq!(both, Network::Loopback);
+}
+
+#[test]
+fn the_folder_and_the_user_are_the_workloads_or_the_suites() {
+    let shown = |suite: &str, workload: &str| {
+        let text =
+            format!("[suite]\n{suite}\n[[workload]]\nname = \"a\"\ncommand = \"x\"\n{workload}\n");
+        let shown = parse(&text).map(|manifest| manifest.cases()[0].shown);
+        shown.map(|shown| (shown.folder, shown.user))
+    };
+    assert_eq!(shown("", "").unwrap(), (None, None));
+    let suite = "folder = \"host\"\nuser = \"root\"";
+    let (host, root) = (Some(Folder::Host), Some(User::Root));
+    assert_eq!(shown(suite, "").unwrap(), (host, root));
+    let own = shown(suite, "folder = \"fixed\"\nuser = \"host\"").unwrap();
+    assert_eq!(own, (Some(Folder::Fixed), Some(User::Host)));
+    for (wrong, message) in [
+        (
+            "folder = \"real\"",
+            "`real` is no place for the project's folder; use fixed or host",
+        ),
+        ("user = \"me\"", "`me` is no user; use host or root"),
+    ] {
+        let error = shown(wrong, "").unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
 }
 
 #[test]

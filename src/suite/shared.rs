@@ -30,7 +30,7 @@ pub(super) fn network(r: &mut Reader<'_>, value: &Value<'_>) -> Option<Network> 
         .ok()
 }
 
-/// What `cpu`, `time`, `threads` and `folder` of a table ask for; what it leaves out is as in `otherwise`.
+/// What `cpu`, `time`, `threads`, `folder` and `user` of a table ask for; what it leaves out is as in `otherwise`.
 pub(super) fn shown<'t>(
     r: &mut Reader<'t>,
     fields: &BTreeMap<&str, &Value<'t>>,
@@ -41,6 +41,7 @@ pub(super) fn shown<'t>(
         time: named(r, fields, "time", "`\"virtual\"` or `\"real\"`").or(otherwise.time),
         threads: named(r, fields, "threads", "`\"turns\"` or `\"free\"`").or(otherwise.threads),
         folder: named(r, fields, "folder", "`\"fixed\"` or `\"host\"`").or(otherwise.folder),
+        user: named(r, fields, "user", "`\"host\"` or `\"root\"`").or(otherwise.user),
     }
 }
 

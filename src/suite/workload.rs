@@ -18,7 +18,7 @@ use crate::model::{Gate, Network, Shown};
 /// Longer names do not fit in a file name with its suffixes on every file system.
 const LONGEST_NAME: usize = 100;
 
-const WORKLOAD_KEYS: [&str; 25] = [
+const WORKLOAD_KEYS: [&str; 26] = [
     "name",
     "command",
     "params",
@@ -39,6 +39,7 @@ const WORKLOAD_KEYS: [&str; 25] = [
     "time",
     "threads",
     "folder",
+    "user",
     "shims",
     "parity",
     "differs",

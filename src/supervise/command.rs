@@ -193,7 +193,7 @@ mod tests {
         let project = ProjectFolder::new(path.clone(), path.clone());
         let script = path.join("script").into_os_string();
         let plain = ["a".into(), script.clone()];
-        let by_path = [&[script.clone()], &plain[..]].concat();
+        let by_path = [std::slice::from_ref(&script), &plain[..]].concat();
         let by_path = resolve(&by_path, OsStr::new(""), &path).unwrap();
         let by_path = by_path.inside(&project);
         assert_eq!(by_path.program, Path::new("/bin/sh"));

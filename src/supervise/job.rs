@@ -354,6 +354,9 @@ impl Surroundings {
         folder: Option<&ProjectFolder>,
     ) -> Surroundings {
         let ours = environment::seen(std::env::vars_os(), folder);
+        // Who it is comes with it.
+        let user = sandbox::wants_root(job).then(|| ("USER".into(), "root".into()));
+        let ours = ours.chain(user);
         // Where programs see a CPU of ours, they choose by that.
         let masked = machine.cpu.is_none();
         let first = bin.map(|bin| {
@@ -430,6 +433,8 @@ pub(super) struct Once<T> {
     ids: PinState,
     /// Whether it saw the project where that is seen everywhere; absent without a project.
     folder: Option<PinState>,
+    /// Whether its programs were the user asked for; absent where none was.
+    user: Option<PinState>,
     written: Option<Written>,
     logs: Vec<(String, PathBuf)>,
 }
@@ -452,6 +457,9 @@ fn run_once(
     pins.insert(Pin::ProcessIds, once.ids.clone());
     if let Some(folder) = once.folder.clone() {
         pins.insert(Pin::ProjectFolder, folder);
+    }
+    if let Some(user) = once.user.clone() {
+        pins.insert(Pin::User, user);
     }
     Ok(once)
 }
@@ -510,6 +518,7 @@ pub(super) fn surrounded<T>(
         run,
         ids: own.ids,
         folder: own.folder,
+        user: own.user,
         written,
         logs,
     })
@@ -567,7 +576,7 @@ fn same_counts(a: &Run, b: &Run) -> bool {
 fn pinning(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinning) -> Pinning {
     let mut all = match job.pin {
         true => pinned(job, chosen, machine, held_by_backend),
-        false => unpinned(),
+        false => unpinned(held_by_backend),
     };
     match job.network {
         // The backend knows why the answers of services are not fixed.
@@ -578,13 +587,12 @@ fn pinning(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinnin
     all
 }
 
-fn unpinned() -> Pinning {
-    let mut all = Pinning::default();
-    // Who has no project has no folder of one.
-    for pin in Pin::ALL
-        .into_iter()
-        .filter(|pin| *pin != Pin::ProjectFolder)
-    {
+/// Of what a run has of its own, only that which was asked for by name is there.
+fn unpinned(held: Pinning) -> Pinning {
+    let by_name = [Pin::ProjectFolder, Pin::User];
+    let mut all = held;
+    all.0.retain(|pin, _| by_name.contains(pin));
+    for pin in Pin::ALL.into_iter().filter(|pin| !by_name.contains(pin)) {
         all.free(pin, "pinning is switched off");
     }
     all

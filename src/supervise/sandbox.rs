@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use super::job::Job;
 use super::machine::as_it_is;
 use crate::model::explanation::Disturbance;
-use crate::model::{BackendKind, Folder, Network, PinState, ProjectFolder, Shown};
+use crate::model::{BackendKind, Folder, Network, PinState, ProjectFolder, Shown, User};
 use crate::sys::machine::is_filtered;
 use crate::sys::sandbox::{Own, Sandbox};
 use crate::sys::spawn::Launch;
@@ -39,6 +39,8 @@ pub(super) struct Made {
     pub(super) ids: PinState,
     /// Whether the project's folder is where it is everywhere; absent where there is no project.
     pub(super) folder: Option<PinState>,
+    /// Whether programs are the user that was asked for; absent where none was.
+    pub(super) user: Option<PinState>,
 }
 
 impl Made {
@@ -49,19 +51,26 @@ impl Made {
 }
 
 /// What a run is to have of its own besides a network; otherwise why not.
+#[derive(Clone)]
 struct Wish {
     ids: Result<(), String>,
     /// None where it is already where programs are to see it: a container can have it there.
     folder: Result<Option<ProjectFolder>, String>,
+    /// Root already is who programs may want to be.
+    user: Result<User, String>,
 }
 
 impl Wish {
     fn is_granted_by_the_machine(&self) -> bool {
-        self.ids.is_err() && !self.mounts_folder()
+        self.ids.is_err() && !self.mounts_folder() && self.user() == User::Host
     }
 
     fn mounts_folder(&self) -> bool {
         matches!(self.folder, Ok(Some(_)))
+    }
+
+    fn user(&self) -> User {
+        self.user.as_ref().copied().unwrap_or_default()
     }
 
     fn make(&self, network: Network) -> io::Result<Sandbox> {
@@ -69,6 +78,7 @@ impl Wish {
             network,
             ids: self.ids.is_ok(),
             folder: self.folder.clone().ok().flatten(),
+            user: self.user(),
         })
     }
 
@@ -79,19 +89,30 @@ impl Wish {
                 "the kernel refuses a PID namespace here ({refused}): {}",
                 remedy(refused)
             )),
-            folder: self.folder.clone(),
+            ..self.clone()
         }
     }
 
     /// The same without the folder, whose mount the kernel has refused.
     fn without_folder(&self, refused: &io::Error) -> Wish {
         Wish {
-            ids: self.ids.clone(),
             folder: Err(format!(
                 "the kernel refuses to show it at {0} ({refused}): {1}; or have the checkout at {0}",
                 ProjectFolder::SHOWN,
                 remedy(refused)
             )),
+            ..self.clone()
+        }
+    }
+
+    /// The same as whoever runs us.
+    fn without_user(&self, refused: &io::Error) -> Wish {
+        Wish {
+            user: Err(format!(
+                "the kernel refuses a user namespace here ({refused}): {}",
+                remedy(refused)
+            )),
+            ..self.clone()
         }
     }
 }
@@ -102,6 +123,7 @@ pub(super) fn open(job: &Job, backend: BackendKind, launch: &Launch) -> Result<M
     let wish = Wish {
         ids: why_no_ids(job, backend, launch).map_or(Ok(()), Err),
         folder: folder(job, backend),
+        user: Ok(user(job)),
     };
     let (granted, sandbox) = most(wish, job.network);
     let sandbox = match (sandbox, job.network) {
@@ -118,6 +140,7 @@ pub(super) fn open(job: &Job, backend: BackendKind, launch: &Launch) -> Result<M
         sandbox: sandbox.map(Arc::new),
         ids: state(granted.ids),
         folder: folder.then(|| state(granted.folder.map(drop))),
+        user: wants_root(job).then(|| state(granted.user.map(drop))),
     })
 }
 
@@ -130,19 +153,33 @@ fn most(wish: Wish, network: Network) -> (Wish, Option<Sandbox>) {
         Ok(made) => return (wish, Some(made)),
         Err(refused) => refused,
     };
-    // Of two it is the one or the other: each is tried alone.
-    if wish.ids.is_ok() && wish.mounts_folder() {
-        let ids_alone = wish.without_folder(&refused);
-        return match ids_alone.make(network) {
-            Ok(made) => (ids_alone, Some(made)),
-            Err(refused) => most(wish.without_ids(&refused), network),
-        };
-    }
-    let nothing = match wish.ids {
-        Ok(()) => wish.without_ids(&refused),
-        Err(_) => wish.without_folder(&refused),
+    let less = match (wish.ids.is_ok(), wish.mounts_folder()) {
+        // It is the one or the other: each is tried alone.
+        (true, true) => {
+            let ids_alone = wish.without_folder(&refused);
+            match ids_alone.make(network) {
+                Ok(made) => return (ids_alone, Some(made)),
+                Err(refused) => wish.without_ids(&refused),
+            }
+        }
+        (true, false) => wish.without_ids(&refused),
+        (false, true) => wish.without_folder(&refused),
+        (false, false) => wish.without_user(&refused),
     };
-    (nothing, None)
+    most(less, network)
+}
+
+/// Who programs are to be that are nobody else than whoever runs us.
+fn user(job: &Job) -> User {
+    match wants_root(job) && !geteuid().is_root() {
+        true => User::Root,
+        false => User::Host,
+    }
+}
+
+/// Whether programs are to find that root runs them.
+pub(super) fn wants_root(job: &Job) -> bool {
+    job.shown.user == Some(User::Root)
 }
 
 /// The project's folder, to be seen at its place; otherwise why it is seen where it is.

@@ -24,7 +24,7 @@ use nix::unistd::{Pid, getegid, geteuid};
 
 use self::folder::FolderMount;
 use super::image::behind_name;
-use crate::model::{Network, ProjectFolder};
+use crate::model::{Network, ProjectFolder, User};
 
 /// Parts of a machine that programs can have of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Own {
     pub ids: bool,
     /// The project's folder at the place where programs see it; none where they see it where it is.
     pub folder: Option<ProjectFolder>,
+    /// Who programs are; for root, who is nobody else to the machine, nothing is made.
+    pub user: User,
 }
 
 impl Own {
@@ -209,7 +211,7 @@ impl Keeper {
         {
             return Ok(keeper);
         }
-        Keeper::start_with(own, Some(&Identity::ours()))
+        Keeper::start_with(own, Some(&Identity::ours(own.user)))
     }
 
     fn start_with(own: &Own, identity: Option<&Identity>) -> io::Result<Keeper> {
@@ -326,15 +328,22 @@ fn wait(pid: libc::pid_t, flags: i32) -> io::Result<bool> {
     }
 }
 
-/// Who we are, as a user namespace is told it: nobody else is known there.
+/// Who we are inside of a user namespace, as it is told: nobody else is known there.
 struct Identity {
     user: CString,
     group: CString,
 }
 
 impl Identity {
-    fn ours() -> Identity {
-        let line = |id: u32| CString::new(format!("{id} {id} 1")).unwrap_or_default();
+    fn ours(user: User) -> Identity {
+        // user_namespaces(7): the id inside, the one outside, and how many.
+        let line = |id: u32| {
+            let inside = match user {
+                User::Host => id,
+                User::Root => 0,
+            };
+            CString::new(format!("{inside} {id} 1")).unwrap_or_default()
+        };
         Identity {
             user: line(geteuid().as_raw()),
             group: line(getegid().as_raw()),
@@ -577,6 +586,7 @@ mod tests {
             network,
             ids,
             folder,
+            user: User::Host,
         })
         .unwrap()
     }
@@ -628,6 +638,7 @@ mod tests {
                 network: Network::Host,
                 ids,
                 folder: Some(ProjectFolder::new(real.clone(), real.clone())),
+                user: User::Host,
             });
             let sandbox = sandbox.unwrap();
             let root = format!("/proc/{}/root", sandbox.keeper());
