@@ -444,6 +444,16 @@ fn root_is_who_all_are() {
     assert!(!as_they_are.2 && !as_they_are.0.starts_with("0\n"));
 }
 
+/// A refusal and its remedy are in the report.
+#[track_caller]
+fn tells(ran: &std::process::Output, refusal: &str, remedy: &str) {
+    let report = stderr(ran);
+    assert!(
+        report.contains(refusal) && report.contains(remedy),
+        "{report}"
+    );
+}
+
 fn refused_user() {
     let limit = "echo 0 > /proc/sys/user/max_user_namespaces";
     let ours = env!("CARGO_BIN_EXE_counterfoil");
@@ -460,12 +470,11 @@ fn refused_user() {
             .stdin(Stdio::null()),
     );
     assert_eq!(stdout(&ran), "1000\n", "{}", stderr(&ran));
-    for part in [
+    tells(
+        &ran,
         "user: the kernel refuses a user namespace here",
         "user.max_user_namespaces",
-    ] {
-        assert!(stderr(&ran).contains(part), "{}", stderr(&ran));
-    }
+    );
 }
 
 fn refused_ids() {
@@ -479,12 +488,11 @@ fn refused_ids() {
     );
     assert!(ran.status.success(), "{}", stderr(&ran));
     assert_ne!(stdout(&ran), "0\n");
-    for part in [
+    tells(
+        &ran,
         "process ids: the kernel refuses a PID namespace here",
         "user.max_pid_namespaces",
-    ] {
-        assert!(stderr(&ran).contains(part), "{}", stderr(&ran));
-    }
+    );
 }
 
 fn ids_on_a_terminal() {

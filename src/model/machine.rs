@@ -91,6 +91,35 @@ impl From<Cpu> for &'static str {
     }
 }
 
+/// A text that is neither of two names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is {what}; use {one} or {other}")]
+pub struct UnknownChoice {
+    given: String,
+    what: &'static str,
+    one: &'static str,
+    other: &'static str,
+}
+
+/// That of two whose name is given; `what` is said of another name.
+fn one_of<T>(
+    given: &str,
+    both: [(&'static str, T); 2],
+    what: &'static str,
+) -> Result<T, UnknownChoice> {
+    let [(one, first), (other, second)] = both;
+    match given {
+        _ if given == one => Ok(first),
+        _ if given == other => Ok(second),
+        _ => Err(UnknownChoice {
+            given: given.to_owned(),
+            what,
+            one,
+            other,
+        }),
+    }
+}
+
 /// Which time programs shall see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,20 +132,12 @@ pub enum Time {
     Real,
 }
 
-/// No such time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no time; use virtual or real")]
-pub struct UnknownTime(String);
-
 impl FromStr for Time {
-    type Err = UnknownTime;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<Time, UnknownTime> {
-        match text {
-            "virtual" => Ok(Time::Virtual),
-            "real" => Ok(Time::Real),
-            _ => Err(UnknownTime(text.to_owned())),
-        }
+    fn from_str(text: &str) -> Result<Time, UnknownChoice> {
+        let both = [("virtual", Time::Virtual), ("real", Time::Real)];
+        one_of(text, both, "no time")
     }
 }
 
@@ -131,20 +152,12 @@ pub enum Threads {
     Free,
 }
 
-/// No such way for threads to run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no way for threads to run; use turns or free")]
-pub struct UnknownThreads(String);
-
 impl FromStr for Threads {
-    type Err = UnknownThreads;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<Threads, UnknownThreads> {
-        match text {
-            "turns" => Ok(Threads::Turns),
-            "free" => Ok(Threads::Free),
-            _ => Err(UnknownThreads(text.to_owned())),
-        }
+    fn from_str(text: &str) -> Result<Threads, UnknownChoice> {
+        let both = [("turns", Threads::Turns), ("free", Threads::Free)];
+        one_of(text, both, "no way for threads to run")
     }
 }
 
@@ -159,20 +172,12 @@ pub enum Folder {
     Host,
 }
 
-/// No such place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no place for the project's folder; use fixed or host")]
-pub struct UnknownFolder(String);
-
 impl FromStr for Folder {
-    type Err = UnknownFolder;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<Folder, UnknownFolder> {
-        match text {
-            "fixed" => Ok(Folder::Fixed),
-            "host" => Ok(Folder::Host),
-            _ => Err(UnknownFolder(text.to_owned())),
-        }
+    fn from_str(text: &str) -> Result<Folder, UnknownChoice> {
+        let both = [("fixed", Folder::Fixed), ("host", Folder::Host)];
+        one_of(text, both, "no place for the project's folder")
     }
 }
 
@@ -187,20 +192,12 @@ pub enum User {
     Root,
 }
 
-/// No such user.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no user; use host or root")]
-pub struct UnknownUser(String);
-
 impl FromStr for User {
-    type Err = UnknownUser;
+    type Err = UnknownChoice;
 
-    fn from_str(text: &str) -> Result<User, UnknownUser> {
-        match text {
-            "host" => Ok(User::Host),
-            "root" => Ok(User::Root),
-            _ => Err(UnknownUser(text.to_owned())),
-        }
+    fn from_str(text: &str) -> Result<User, UnknownChoice> {
+        let both = [("host", User::Host), ("root", User::Root)];
+        one_of(text, both, "no user")
     }
 }
 

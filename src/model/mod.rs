@@ -25,8 +25,7 @@ pub use fingerprint::Fingerprint;
 pub use folder::ProjectFolder;
 pub use limit::{Gate, Limit, LimitError, default_gate};
 pub use machine::{
-    Cpu, CpuModel, Folder, Machine, Shown, Threads, Time, UnknownCpu, UnknownFolder,
-    UnknownThreads, UnknownTime, UnknownUser, User,
+    Cpu, CpuModel, Folder, Machine, Shown, Threads, Time, UnknownChoice, UnknownCpu, User,
 };
 pub use measurement::{
     BackendInfo, BackendKind, Caveat, Measurement, Outcome, ProcessCount, RegionCount, Repeats,
