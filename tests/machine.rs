@@ -427,7 +427,9 @@ fn root_is_who_all_are() {
         command
             .env("HOME", "/nonexistent")
             .env("PATH", "/usr/bin:/bin");
-        command.env_remove("LD_LIBRARY_PATH");
+        command
+            .env_remove("LD_LIBRARY_PATH")
+            .env("COUNTERFOIL_CACHE_DIR", "");
         let ran = output(command.stdin(Stdio::null()));
         assert!(ran.status.success(), "{}", stderr(&ran));
         let named = stderr(&ran).contains(", user\n");
