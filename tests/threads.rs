@@ -1,4 +1,4 @@
-//! Programs of several threads under `dbi`: their threads take turns, and they have one count.
+//! Programs of several threads and processes under `dbi`: they take turns, and have one count.
 
 mod common;
 
@@ -44,6 +44,28 @@ fn main() -> ExitCode {
             "node_counts_the_same",
             &[Need::Step, Need::Program("node")],
             in_node,
+        ),
+        case("pipelines_count_the_same", &[Need::Step], in_pipelines),
+        case(
+            "parallel_make_counts_the_same",
+            &[Need::Step, Need::Program("gcc"), Need::Program("make")],
+            in_make,
+        ),
+        case(
+            "python_processes_count_the_same_and_their_time_passes",
+            &[Need::Step, Need::Program("python3")],
+            in_python_processes,
+        ),
+        case("processes_that_are_killed_count_the_same", GCC, killed),
+        case(
+            "a_thread_that_is_woken_for_nothing_does_not_keep_its_turn",
+            GCC,
+            told_to_end,
+        ),
+        case(
+            "a_process_that_loops_ends_when_its_time_is_up",
+            &[Need::Step],
+            loops,
         ),
         case(
             "a_turn_that_takes_too_long_ends_and_is_named",
@@ -163,17 +185,22 @@ impl Drop for Neighbours {
     }
 }
 
+/// More than there are CPUs, and none of them ever waits.
+fn busy() -> Neighbours {
+    let loops = || {
+        Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+    };
+    Neighbours((0..4).map(|_| loops().unwrap()).collect())
+}
+
 fn beside_others() {
     let folder = folder();
     let program = built(folder.path(), "turns.c");
     let command = [program.to_str().unwrap()];
     let alone = counted(folder.path(), &command);
-    let busy = || {
-        Command::new("sh")
-            .args(["-c", "while :; do :; done"])
-            .spawn()
-    };
-    let _neighbours = Neighbours((0..4).map(|_| busy().unwrap()).collect());
+    let _neighbours = busy();
     for run in 1..4 {
         is_as_before(folder.path(), &command, &alone, run);
     }
@@ -288,6 +315,100 @@ fn in_node() {
     let command = ["node", script.to_str().unwrap()];
     let Run { text, .. } = is_the_same(folder.path(), &command, 3);
     assert_eq!(text, "449991\n");
+}
+
+/// Commands of a shell whose processes wait for each other: for data and room in pipes, for ends, for a while.
+const PIPELINES: [&str; 4] = [
+    "seq 20000 | sort -r | uniq | head -n 3 >&2",
+    "(seq 3000; echo done) | while read line; do last=$line; done | cat; yes | head -n 5000 | wc -l >&2",
+    "for n in 3 1 2; do (sleep 0.00$n; echo $n >&2) & done; wait",
+    "seq 400 | xargs -P 3 -n 20 echo | wc -w >&2",
+];
+
+fn in_pipelines() {
+    let folder = folder();
+    for pipeline in PIPELINES {
+        is_the_same(folder.path(), &["sh", "-c", pipeline], 4);
+    }
+    let _neighbours = busy();
+    let Run { text, .. } = is_the_same(folder.path(), &["sh", "-c", PIPELINES[0]], 3);
+    assert_eq!(text, "9999\n9998\n9997\n");
+    let Run { text, .. } = is_the_same(folder.path(), &["sh", "-c", PIPELINES[2]], 3);
+    assert_eq!(text, "1\n2\n3\n");
+}
+
+fn in_make() {
+    let folder = folder();
+    common::write(
+        folder.path(),
+        "Makefile",
+        "all: a b c\na b c: %: %.c\n\tgcc -pipe -o $@ $<\n",
+    );
+    for name in ["a", "b", "c"] {
+        let source = "#include <stdio.h>\nint main(void) { return puts(\"made\") < 0; }\n";
+        common::write(folder.path(), &format!("{name}.c"), source);
+    }
+    // Run before it is counted: what is there to be replaced is the same each time.
+    let command = ["make", "-s", "-B", "-j3"];
+    let made = Command::new("make")
+        .args(&command[1..])
+        .current_dir(folder.path())
+        .status();
+    assert!(made.unwrap().success());
+    is_the_same(folder.path(), &command, 3);
+}
+
+fn in_python_processes() {
+    let folder = folder();
+    let script = common::write(
+        folder.path(),
+        "pool.py",
+        "import multiprocessing, subprocess, sys, time\n\
+         def work(n): return sum(range(n))\n\
+         if __name__ == '__main__':\n\
+         \x20   with multiprocessing.Pool(3) as pool:\n\
+         \x20       print(sum(pool.map(work, range(600))), file=sys.stderr)\n\
+         \x20   start = time.monotonic_ns()\n\
+         \x20   subprocess.run(['seq', '20000'], stdout=subprocess.DEVNULL)\n\
+         \x20   print(time.monotonic_ns() - start, file=sys.stderr)\n",
+    );
+    let Run { text, .. } = is_the_same(folder.path(), &[python(), script.to_str().unwrap()], 4);
+    let (sum, passed) = text.trim().split_once('\n').unwrap();
+    assert_eq!(sum, "35820200");
+    // What `seq` executes alone is more than a million instructions.
+    assert!(passed.parse::<u64>().unwrap() > 1_000_000, "{passed}");
+}
+
+fn killed() {
+    let folder = folder();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine/programs");
+    let program = folder.path().join("killed_early");
+    let built = Command::new("gcc")
+        .args(["-O1", "-o"])
+        .args([&program, &tests.join("killed_early.c")])
+        .status();
+    assert!(built.unwrap().success());
+    is_the_same(folder.path(), &[program.to_str().unwrap()], 2);
+}
+
+fn told_to_end() {
+    let folder = folder();
+    let program = built(folder.path(), "told.c");
+    let Run { code, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 3);
+    assert_eq!(code, Some(0));
+}
+
+fn loops() {
+    let folder = folder();
+    let start = Instant::now();
+    let command = ["timeout", "0.5", "sh", "-c", "while :; do :; done"];
+    let (text, code, report) = ran(folder.path(), &[], &command);
+    assert_eq!(code, Some(124), "{text}");
+    // A second that its turn lasts, and far less than one that nobody may end.
+    assert!(start.elapsed() < Duration::from_secs(15));
+    let order = &report["pinned"]["thread-order"];
+    assert_eq!(order["state"], "free");
+    assert!(order["why"].as_str().unwrap().contains("sent a signal"));
 }
 
 fn too_long() {

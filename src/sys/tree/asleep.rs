@@ -30,14 +30,19 @@ impl Sleeper {
         state == Some(b'S') || for_memory && state == Some(b'D')
     }
 
-    /// Whether one that seemed asleep has let go of its CPU, and sleeps. Some calls (wait4(2)) say that they sleep before they
-    /// look whether they have to; but /proc/TID/syscall waits until the thread is off its CPU, or says that it runs
-    /// (kernel/sched/core.c, `wait_task_inactive`). Then it may have returned from the call, and have stopped for us.
+    /// Whether it has let go of its CPU, and sleeps. Some calls (wait4(2)) say that they sleep before they look whether they
+    /// have to; but /proc/TID/syscall waits until the thread is off its CPU, or says that it runs (kernel/sched/core.c,
+    /// `wait_task_inactive`). Before that it may have been one that was just woken and has not begun to run; after that, one
+    /// that has returned from the call and stopped for us.
     pub(super) fn is_asleep(&self, for_memory: bool) -> bool {
+        self.seems_asleep(for_memory) && !self.runs() && self.seems_asleep(for_memory)
+    }
+
+    /// False where the kernel does not tell.
+    fn runs(&self) -> bool {
         let mut word = [0; RUNNING.len()];
         let read = self.call.as_ref().map(|call| call.read_at(&mut word, 0));
-        let runs = matches!(read, Some(Ok(_))) && word == RUNNING;
-        !runs && self.seems_asleep(for_memory)
+        matches!(read, Some(Ok(_))) && word == RUNNING
     }
 
     /// The letter behind the name, which ends in the last parenthesis.
