@@ -52,7 +52,7 @@ pub fn pinning(launch: &Launch, finished: &Finished) -> Pinning {
         );
     }
     if launch.machine.turns {
-        let why = "one had its turn for too long";
+        let why = "a turn was ended";
         settle(&mut pinning, Pin::ThreadOrder, &finished.took_turns, why);
     }
     if !launch.beside.is_empty() {

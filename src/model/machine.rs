@@ -225,7 +225,7 @@ pub struct Machine {
     pub virtual_time: bool,
     /// Whether the machine has a fixed name, kernel, memory and load, one CPU, and directories in order.
     pub host: bool,
-    /// Whether the threads of a process take turns.
+    /// Whether threads and processes take turns.
     pub turns: bool,
 }
 
