@@ -55,7 +55,7 @@ pub(super) struct Group {
     latest: Pid,
     /// A process that is not asked.
     free: Option<Pid>,
-    /// Since when it is the holder's turn.
+    /// Since when it is the holder's turn, or was not looked at.
     since: Instant,
     /// What it had taken when it was looked at in its turn.
     used: Option<Used>,
@@ -516,6 +516,8 @@ impl Group {
         if self.since.elapsed() < LOOK_EVERY {
             return Ok(Next::Wait);
         }
+        // To look is work, and there may be many reports in a turn.
+        self.since = Instant::now();
         let now = watcher.now(self.latest)?;
         let over = self.first_over().is_some_and(|(first, _)| first <= now);
         if !over && self.ready.is_empty() && self.back.is_empty() {
@@ -531,7 +533,6 @@ impl Group {
             None => Used::first(used),
         };
         self.used = Some(used);
-        self.since = Instant::now();
         let why = if self.was_signalled_from_outside() {
             "a timer, or somebody outside, sent a signal while another had its turn"
         } else if used.is_too_much(over || self.someone_may_matter()) {
