@@ -145,7 +145,7 @@ impl Engine {
             area.slots().store_u64(at.into(), 0);
         }
         if self.machine.turns {
-            area.slots().write(slot::QUICK.into(), &quick_calls());
+            area.slots().write(slot::QUICK.into(), &QUICK_CALLS);
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Engine {
         };
         let marks = self.processes.get(&birth.parent);
         let marks = marks.map_or_else(Marks::at_start, |parent| parent.between.forked());
-        self.has_turn(birth.parent);
+        self.begin_turns(birth.parent);
         let now = self.exact_time_of(birth.parent)?;
         let mut process = Process::new(space, row, marks);
         process.clock = Clock::beginning_at(now);
@@ -200,6 +200,12 @@ impl Engine {
 }
 
 /// What translated code looks at before a system call.
-fn quick_calls() -> [u8; CALLS_KNOWN] {
-    std::array::from_fn(|number| QUICK.contains(&(number as i64)).into())
-}
+const QUICK_CALLS: [u8; CALLS_KNOWN] = {
+    let mut table = [0; CALLS_KNOWN];
+    let mut at = 0;
+    while at < QUICK.len() {
+        table[QUICK[at] as usize] = 1;
+        at += 1;
+    }
+    table
+};

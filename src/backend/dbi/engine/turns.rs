@@ -97,12 +97,12 @@ impl Engine {
         Ok(self.turn.time)
     }
 
-    /// A process goes on with others beside it.
-    pub(super) fn has_turn(&mut self, process: Pid) {
+    /// A process goes on with others beside it: if there were no turns before, this one is its.
+    pub(super) fn begin_turns(&mut self, process: Pid) {
         self.turn.process.get_or_insert(process);
     }
 
-    /// A process, or its program, is over: what it has executed has taken time.
+    /// A process has ended: what it has executed has taken time.
     pub(super) fn turn_over(&mut self, process: Pid) -> io::Result<()> {
         if self.turn.process == Some(process) {
             self.tree_time(process)?;
