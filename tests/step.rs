@@ -308,6 +308,25 @@ fn a_crowd_of_children_is_followed() {
 }
 
 #[test]
+fn a_child_that_no_tracer_is_told_of_is_refused() {
+    // clone, and clone3 with its flags in memory.
+    let clone = "mov eax, 56; mov edi, 0x800011; xor esi, esi; syscall";
+    let clone3 = "mov eax, 435; lea rdi, flags[rip]; mov esi, 88; syscall";
+    for call in [clone, clone3] {
+        let program = asm(&format!(
+            "_start: {call}; {EXIT}\n.data\nflags: .quad 0x800000, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0"
+        ));
+        let error = Step::default().run(&program.launch(), ALL, Path::new("/"));
+        let error = error
+            .expect_err("no count of half the processes")
+            .to_string();
+        for part in ["CLONE_UNTRACED", "`step`", "prog"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_child_that_outlives_the_program_is_named() {
     let run = c("#include <unistd.h>\n
         int main() { if (!fork()) { for (;;) pause(); } return 0; }")

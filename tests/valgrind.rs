@@ -134,6 +134,26 @@ fn a_forked_child_counts_only_what_it_executed_itself() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
+fn a_child_that_no_tracer_is_told_of_is_named() {
+    if tools(&["gcc"]).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let clone = "mov $56,%eax\nmov $0x800011,%edi\nxor %esi,%esi\nsyscall\n";
+    let forks = FORK.replace("mov $57,%eax\nsyscall\n", clone);
+    assert_ne!(forks, FORK);
+    let program = assemble(folder.path(), &forks);
+    let backends: [&dyn Backend; 2] = [&Cachegrind, &Callgrind::default()];
+    for backend in backends {
+        let run = count(backend, &[program.to_str().unwrap()]);
+        assert_eq!(run.processes.len(), 1);
+        let named = |caveat: &Caveat| format!("{caveat:?}").contains("CLONE_UNTRACED");
+        assert!(run.caveats.iter().any(named), "{:?}", run.caveats);
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
 fn callgrind_counts_the_last_block_of_a_process_too() {
     if tools(&["gcc"]).is_none() {
         return;

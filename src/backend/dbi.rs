@@ -208,10 +208,7 @@ impl Dbi {
 fn failed(failure: Failure) -> BackendError {
     match failure {
         Failure::Overflow(overflow) => BackendError::Overflow(overflow),
-        Failure::Unsupported(unsupported) => BackendError::Unsupported {
-            kind: BackendKind::Dbi,
-            what: unsupported.to_string(),
-        },
+        Failure::Unsupported(unsupported) => unsupported.into(),
         instruction @ Failure::Instruction { .. } => BackendError::Tool {
             tool: "dbi",
             problem: instruction.to_string(),

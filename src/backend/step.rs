@@ -105,7 +105,7 @@ mod counting {
                 ..launch.clone()
             };
             let followed = tree::run(launch, &mut counter);
-            counter.failure()?;
+            counter.take_failure()?;
             let finished = followed?;
             if let Err(error) = &finished.traced {
                 return Err(BackendError::Unavailable {

@@ -1,4 +1,5 @@
-//! What the backends share that trace the program themselves: their self-test, and why tracing may be refused.
+//! What the backends share that trace the program themselves: their self-test, why tracing may be refused, and how they
+//! refuse a program that they cannot follow.
 
 use std::fs;
 use std::io;
@@ -10,7 +11,7 @@ use nix::errno::Errno;
 
 use super::selftest::{self, Machine};
 use super::{BackendError, Unavailable};
-use crate::model::{Outcome, Run};
+use crate::model::{BackendKind, Outcome, Run};
 use crate::sys::spawn::Launch;
 
 /// Rounds of the known program: enough to see a count that is off by a factor.
@@ -68,6 +69,43 @@ fn run_known(
         own_session: true,
         ..Launch::default()
     })
+}
+
+/// Something that programs do and the backend cannot follow.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{program}` {why}, which `{kind}` does not support; {}", self.remedy())]
+pub struct Unsupported {
+    /// The backend.
+    pub kind: BackendKind,
+    /// The program.
+    pub program: String,
+    /// What it does, as a verb phrase.
+    pub why: &'static str,
+}
+
+/// Done by LeakSanitizer, which looks for leaks from a process of its own, and by reporters of crashes.
+pub const UNTRACED: &str = "starts a process that no tracer is told of (CLONE_UNTRACED)";
+
+impl Unsupported {
+    /// What the user can do.
+    fn remedy(&self) -> &'static str {
+        match self.why {
+            UNTRACED => {
+                "if that is LeakSanitizer, which is in AddressSanitizer, switch it off: \
+                 `--env ASAN_OPTIONS=detect_leaks=0`, or `LSAN_OPTIONS` where it is alone"
+            }
+            _ => "use `--backend step` or `--backend cachegrind`",
+        }
+    }
+}
+
+impl From<Unsupported> for BackendError {
+    fn from(unsupported: Unsupported) -> BackendError {
+        BackendError::Unsupported {
+            kind: unsupported.kind,
+            what: unsupported.to_string(),
+        }
+    }
 }
 
 /// Why tracing was refused.

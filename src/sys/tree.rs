@@ -26,7 +26,8 @@ use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-pub use self::births::clone_flags;
+#[cfg(target_arch = "x86_64")]
+pub use self::births::makes_untraced;
 pub(super) use self::live::send_kill;
 use self::live::{Registered, Watchdog, live};
 pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started, threads_of};

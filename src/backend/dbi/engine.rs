@@ -38,18 +38,20 @@ use super::signals::{self, Disposition};
 use super::space::{Area, How, Space};
 use super::state::{self, Partial};
 use super::store::Store;
-use super::support::Unsupported;
 use super::tally::{Names, Weights};
 use crate::backend::finish::ProcessTable;
 use crate::backend::marks::{Chunks, Marks};
 use crate::backend::profile::OffsetProfile;
+use crate::backend::traced::Unsupported;
 use crate::backend::{BackendError, Detail};
 use crate::dbi::cache::{Full, Manner, NoTranslation};
 use crate::dbi::emit::ExitKind;
 use crate::dbi::layout::{INDIRECT, MAGIC_CALL, slot};
 use crate::dbi::plan::NoUnit;
 use crate::model::course::{Courses, Moment};
-use crate::model::{Caveat, CountOverflow, Machine, OpcodeMix, ProjectFolder, RegionCount};
+use crate::model::{
+    BackendKind, Caveat, CountOverflow, Machine, OpcodeMix, ProjectFolder, RegionCount,
+};
 use crate::sys::Pid;
 use crate::sys::attempts::Frame;
 use crate::sys::image;
@@ -328,6 +330,16 @@ impl Engine {
         Err(error)
     }
 
+    /// Ends the count because of what a thread does.
+    fn refuse<T>(&mut self, thread: Pid, why: &'static str) -> io::Result<T> {
+        let program = self.name_of(thread);
+        self.fail(Unsupported {
+            kind: BackendKind::Dbi,
+            program,
+            why,
+        })
+    }
+
     fn space(&self, process: Pid) -> io::Result<Rc<RefCell<Space>>> {
         let process = self.processes.get(&process);
         process
@@ -356,11 +368,11 @@ impl Engine {
                 // The program faults there, as it would without us.
                 Err(NoTranslation::Unit(NoUnit::NoCode)) => return self.no_code(stopped, pc),
                 Err(NoTranslation::Unit(NoUnit::Refused(why))) => {
-                    return self.refuse(stopped, pc, &why.to_string());
+                    return self.cannot_translate(stopped, pc, &why.to_string());
                 }
                 Err(NoTranslation::Full(Full::Zone)) => self.grow(process, stopped, pc)?,
                 Err(NoTranslation::Full(full)) => {
-                    return self.refuse(stopped, pc, &full.to_string());
+                    return self.cannot_translate(stopped, pc, &full.to_string());
                 }
             }
         }
@@ -389,7 +401,7 @@ impl Engine {
         let text = image::read_proc_text(&format!("/proc/{}/maps", stopped.tid()))?;
         let line = super::maps::lines(&text).find(|line| line.start <= pc && pc < line.end);
         if line.is_some_and(|line| line.executable() && line.name() != "[vsyscall]") {
-            return self.refuse(
+            return self.cannot_translate(
                 stopped,
                 pc,
                 "memory became executable without our being told",
@@ -398,7 +410,7 @@ impl Engine {
         Ok(pc)
     }
 
-    fn refuse<T>(&mut self, stopped: &Stopped, address: u64, why: &str) -> io::Result<T> {
+    fn cannot_translate<T>(&mut self, stopped: &Stopped, address: u64, why: &str) -> io::Result<T> {
         let mut bytes = [0; 15];
         let length = stopped.read(address, &mut bytes).unwrap_or(0);
         let bytes: Vec<String> = bytes[..length]
@@ -742,8 +754,7 @@ impl Watcher for Engine {
             return Ok(nothing);
         }
         if signal == libc::SIGTRAP && signals::is_own_step(stopped)? {
-            let (program, why) = (self.name_of(stopped.tid()), "steps itself (the trap flag)");
-            return self.fail(Unsupported { program, why });
+            return self.refuse(stopped.tid(), "steps itself (the trap flag)");
         }
         match signals::disposition(process, stopped, signal)? {
             Disposition::Caught => {

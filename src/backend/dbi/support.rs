@@ -11,34 +11,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::shown;
 use crate::backend::program_file::{Format, ProgramFile};
+use crate::backend::traced::UNTRACED;
 use crate::sys::ptrace::Stopped;
 use crate::sys::{Pid, tree};
-
-/// Something that programs do and the engine cannot follow.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{program}` {why}, which `dbi` does not support; {}", self.remedy())]
-pub struct Unsupported {
-    /// The program.
-    pub program: String,
-    /// What it does, as a verb phrase.
-    pub why: &'static str,
-}
-
-/// Done by LeakSanitizer, which looks for leaks from a process of its own, and by reporters of crashes.
-const UNTRACED: &str = "starts a process that no tracer is told of (CLONE_UNTRACED)";
-
-impl Unsupported {
-    /// What the user can do.
-    fn remedy(&self) -> &'static str {
-        match self.why {
-            UNTRACED => {
-                "if that is LeakSanitizer, which is in AddressSanitizer, switch it off: \
-                 `--env ASAN_OPTIONS=detect_leaks=0`, or `LSAN_OPTIONS` where it is alone"
-            }
-            _ => "use `--backend step` or `--backend cachegrind`",
-        }
-    }
-}
 
 /// Why a file cannot be counted when it is executed; none where it can.
 pub fn refused_file(file: &ProgramFile) -> Option<&'static str> {
@@ -62,7 +37,7 @@ pub fn refused_call(thread: &Stopped, registers: &user_regs_struct) -> Option<&'
     /// sys/personality.h
     const READ_IMPLIES_EXEC: u64 = 0x0040_0000;
     const ASK: u64 = 0xffff_ffff;
-    let untraced = || tree::clone_flags(thread) & libc::CLONE_UNTRACED as u64 != 0;
+    let untraced = || tree::makes_untraced(thread, registers, registers.orig_rax);
     match registers.orig_rax as libc::c_long {
         libc::SYS_ptrace => Some("traces another program (ptrace)"),
         libc::SYS_clone | libc::SYS_clone3 if untraced() => Some(UNTRACED),

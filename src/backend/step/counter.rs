@@ -14,15 +14,17 @@ use super::super::BackendError;
 use super::super::marks::{Chunks, Marks, Request, Sums};
 use super::super::profile::{Modules, OffsetProfile, Place};
 use super::super::regions::MARKER_BYTES;
+use super::super::traced::{UNTRACED, Unsupported};
 use super::slots::{Kind, Reader, Slot};
 use crate::backend::Detail;
 use crate::model::{
-    Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, ProjectFolder, RegionCount,
+    BackendKind, Caveat, CountOverflow, Functions, OpcodeMix, ProcessCount, ProjectFolder,
+    RegionCount,
 };
 use crate::sys::Pid;
 use crate::sys::image::{self, Mapping};
 use crate::sys::ptrace::{Pace, Stopped};
-use crate::sys::tree::{Birth, Trap, Watcher};
+use crate::sys::tree::{self, Birth, Trap, Watcher};
 
 /// The trap flag in RFLAGS (Intel SDM volume 1, section 3.4.3.3).
 const TRAP_FLAG: u64 = 1 << 8;
@@ -32,6 +34,26 @@ const MAPPING_CALLS: [u64; 6] = [9, 10, 11, 30, 25, 329];
 
 /// `rt_sigreturn`: after it, all registers are those of the interrupted code.
 const SIGRETURN: u64 = 15;
+
+/// Why a count ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something that single-stepping cannot follow.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Counts that do not fit.
+    #[error(transparent)]
+    Overflow(#[from] CountOverflow),
+}
+
+impl From<Failure> for BackendError {
+    fn from(failure: Failure) -> BackendError {
+        match failure {
+            Failure::Unsupported(unsupported) => unsupported.into(),
+            Failure::Overflow(overflow) => overflow.into(),
+        }
+    }
+}
 
 /// An instruction that a thread was set to execute.
 #[derive(Clone, Copy, Debug)]
@@ -134,8 +156,8 @@ pub struct Counter {
     chunks: Chunks,
     /// Steps whose instruction was not known before.
     unseen: u64,
-    /// A mistake that the event loop cannot carry.
-    failure: Option<CountOverflow>,
+    /// What the event loop cannot carry.
+    failure: Option<Failure>,
 }
 
 impl Counter {
@@ -164,9 +186,9 @@ impl Counter {
         })
     }
 
-    /// An error that ended the count before its time.
-    pub fn failure(&self) -> Result<(), CountOverflow> {
-        self.failure.map_or(Ok(()), Err)
+    /// What ended the count before its time.
+    pub fn take_failure(&mut self) -> Result<(), Failure> {
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Whether the root was confined to the CPU that was asked for.
@@ -176,9 +198,34 @@ impl Counter {
 
     /// Carries an overflow past the event loop.
     fn keep(&mut self, result: Result<(), CountOverflow>) -> io::Result<()> {
-        result.map_err(|overflow| {
-            self.failure = Some(overflow);
-            io::Error::other(overflow)
+        result.or_else(|overflow| self.fail(overflow))
+    }
+
+    /// Ends the count.
+    fn fail(&mut self, failure: impl Into<Failure>) -> io::Result<()> {
+        let failure = failure.into();
+        let error = io::Error::other(failure.to_string());
+        self.failure = Some(failure);
+        Err(error)
+    }
+
+    /// Ends the count before a process begins that would not be counted.
+    fn refuse_untraced(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        registers: &user_regs_struct,
+    ) -> io::Result<()> {
+        if !tree::makes_untraced(stopped, registers, registers.rax) {
+            return Ok(());
+        }
+        let row = self.processes.get(&process).map(|state| state.row);
+        let row = row.and_then(|row| self.rows.get(row));
+        let program = row.map_or_else(|| "?".to_owned(), |row| row.program.clone());
+        self.fail(Unsupported {
+            kind: BackendKind::Step,
+            program,
+            why: UNTRACED,
         })
     }
 
@@ -510,7 +557,11 @@ impl Watcher for Counter {
         }
         let kind = self.look(process, stopped, address)?;
         let call = match kind {
-            Kind::SystemCall => stopped.registers()?.rax,
+            Kind::SystemCall => {
+                let registers = stopped.registers()?;
+                self.refuse_untraced(process, stopped, &registers)?;
+                registers.rax
+            }
             _ => 0,
         };
         self.thread(tid).pending = Some(Pending {
@@ -572,7 +623,7 @@ impl Watcher for Counter {
         if tid == process
             && let Err(overflow) = self.program_over(process)
         {
-            self.failure = Some(overflow);
+            self.failure = Some(overflow.into());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One run under either tool, from the launch to the out files of its processes.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ pub fn run(
     if finished.traced.is_err() {
         members = untraced(tool, launch, scratch)?;
     }
+    let untold = untold(&members, scratch)?;
     note_killed(&mut members, &finished, scratch);
     let log = Log::read(scratch, members.iter().map(|m| m.pid))?;
     log.check(tool, &finished)?;
@@ -65,6 +67,13 @@ pub fn run(
             text: format!(
                 "{} ran outside Valgrind and is not counted",
                 programs.join(", ")
+            ),
+        });
+    }
+    if untold > 0 {
+        caveats.push(Caveat::Other {
+            text: format!(
+                "processes that were started so that no tracer is told of them (CLONE_UNTRACED) are not counted: {untold}"
             ),
         });
     }
@@ -105,24 +114,34 @@ fn note_killed(members: &mut [Member], finished: &Finished, scratch: &Path) {
     }
 }
 
-/// Without tracing only the out files tell which processes there were; more than one cannot be told apart.
-fn untraced(tool: Tool, launch: &Launch, scratch: &Path) -> Result<Vec<Member>, BackendError> {
+/// The processes that have written an out file.
+fn writers(scratch: &Path) -> Result<Vec<Pid>, BackendError> {
     let entries = fs::read_dir(scratch).map_err(|source| BackendError::File {
         doing: "list",
         path: scratch.to_owned(),
         source,
     })?;
-    let pids: Vec<i32> = entries
-        .filter_map(|entry| {
-            entry
-                .ok()?
-                .file_name()
-                .to_str()?
-                .strip_prefix("out.")?
-                .parse()
-                .ok()
-        })
-        .collect();
+    let writer = |name: &OsStr| name.to_str()?.strip_prefix("out.")?.parse().ok();
+    let writers = entries.filter_map(|entry| writer(&entry.ok()?.file_name()));
+    Ok(writers.map(Pid::from_raw).collect())
+}
+
+/// How many processes have written counts and were not seen to begin: what they had inherited of those is not known.
+fn untold(members: &[Member], scratch: &Path) -> Result<usize, BackendError> {
+    let mut known: BTreeSet<PathBuf> = members.iter().map(|m| out_file(scratch, m.pid)).collect();
+    known.extend(members.iter().filter_map(|m| match &m.inherited {
+        Inherited::Counts(file) => Some(file.clone()),
+        Inherited::Nothing | Inherited::Unknown(_) => None,
+    }));
+    let files = writers(scratch)?
+        .into_iter()
+        .map(|pid| out_file(scratch, pid));
+    Ok(files.filter(|file| !known.contains(file)).count())
+}
+
+/// Without tracing only the out files tell which processes there were; more than one cannot be told apart.
+fn untraced(tool: Tool, launch: &Launch, scratch: &Path) -> Result<Vec<Member>, BackendError> {
+    let pids = writers(scratch)?;
     if pids.len() > 1 {
         return Err(BackendError::Tool {
             tool: tool.name(),
@@ -132,8 +151,8 @@ fn untraced(tool: Tool, launch: &Launch, scratch: &Path) -> Result<Vec<Member>, 
             remedy: "allow ptrace here, or use the backend `perf`".to_owned(),
         });
     }
-    let member = |pid| Member {
-        pid: Pid::from_raw(pid),
+    let member = |pid: Pid| Member {
+        pid,
         parent: None,
         program: launch.program.clone(),
         inherited: Inherited::Nothing,

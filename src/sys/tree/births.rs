@@ -104,18 +104,32 @@ impl Tree<'_> {
 }
 
 /// Whether the thread or process that a stopped thread is just making will use the same memory (clone(2), CLONE_VM).
+#[cfg(target_arch = "x86_64")]
 fn shares_memory(maker: &Stopped) -> bool {
-    clone_flags(maker) & libc::CLONE_VM as u64 != 0
+    let Ok(registers) = maker.registers() else {
+        return false;
+    };
+    clone_flags(maker, &registers, registers.orig_rax) & libc::CLONE_VM as u64 != 0
 }
 
-/// What the thread or process that a stopped thread is making will share with it, and who is told of it: the flags of
-/// clone(2).
+/// Nobody asks on other architectures.
+#[cfg(not(target_arch = "x86_64"))]
+fn shares_memory(_maker: &Stopped) -> bool {
+    false
+}
+
+/// Whether system call number `call`, which a stopped thread is about to make, makes a thread or process that no tracer is
+/// told of.
 #[cfg(target_arch = "x86_64")]
-pub fn clone_flags(maker: &Stopped) -> u64 {
-    let Ok(registers) = maker.registers() else {
-        return 0;
-    };
-    match registers.orig_rax as libc::c_long {
+pub fn makes_untraced(maker: &Stopped, registers: &libc::user_regs_struct, call: u64) -> bool {
+    clone_flags(maker, registers, call) & libc::CLONE_UNTRACED as u64 != 0
+}
+
+/// What the thread or process that a stopped thread makes by system call number `call` will share with it, and who is told
+/// of it: the flags of clone(2).
+#[cfg(target_arch = "x86_64")]
+fn clone_flags(maker: &Stopped, registers: &libc::user_regs_struct, call: u64) -> u64 {
+    match call as libc::c_long {
         libc::SYS_vfork => libc::CLONE_VM as u64,
         libc::SYS_clone => registers.rdi,
         libc::SYS_clone3 => {
@@ -127,12 +141,6 @@ pub fn clone_flags(maker: &Stopped) -> u64 {
         }
         _ => 0,
     }
-}
-
-/// Nobody asks on other architectures.
-#[cfg(not(target_arch = "x86_64"))]
-pub fn clone_flags(_maker: &Stopped) -> u64 {
-    0
 }
 
 /// The process that a thread belongs to.

@@ -4,6 +4,7 @@
 // build clone: gcc -O2 -DNUMBER=SYS_clone
 // build clone3: gcc -O2 -DNUMBER=SYS_clone3
 // refused by dbi: CLONE_UNTRACED
+// refused by step: CLONE_UNTRACED
 #include "check.h"
 #include <linux/sched.h>
 #include <sys/syscall.h>

@@ -8,7 +8,7 @@ use super::super::addresses::{self, Above};
 use super::super::clock::Clock;
 use super::super::setup;
 use super::super::space::{Area, Space};
-use super::super::support::{self, Unsupported};
+use super::super::support;
 use super::{Engine, Expected, Process, Thread, files, unknown};
 use crate::backend::marks::Marks;
 use crate::dbi::layout::{CALLS_KNOWN, MAGIC_CALL, slot};
@@ -32,8 +32,7 @@ impl Engine {
         self.keep(result)?;
         self.threads.retain(|_, thread| thread.process != pid);
         if let Some(why) = support::refused_program(pid) {
-            let program = self.name_of(pid);
-            return self.fail(Unsupported { program, why });
+            return self.refuse(pid, why);
         }
         let path = image::executed_path(stopped).or_else(|_| image::executable(pid));
         let path = path.map(|path| self.outside(path));

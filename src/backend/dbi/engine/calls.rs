@@ -10,7 +10,7 @@ use super::super::libraries;
 use super::super::maps;
 use super::super::mounts;
 use super::super::space::How;
-use super::super::support::{self, Unsupported, Whose};
+use super::super::support::{self, Whose};
 use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::{MAGIC_CALL, slot};
@@ -111,8 +111,7 @@ impl Engine {
             return Ok(call);
         }
         if let Some(why) = support::refused_call(stopped, &registers) {
-            let program = self.name_of(stopped.tid());
-            return self.fail(Unsupported { program, why });
+            return self.refuse(stopped.tid(), why);
         }
         let Some(change) = Change::of(number, &registers) else {
             return self.asked(stopped, &registers);
@@ -288,7 +287,7 @@ impl Engine {
                     return Ok(());
                 }
                 Err(Full::Zone) => self.grow(process, stopped, start)?,
-                Err(full) => return self.refuse(stopped, start, &full.to_string()),
+                Err(full) => return self.cannot_translate(stopped, start, &full.to_string()),
             }
         }
     }
