@@ -72,6 +72,8 @@ fn main() -> ExitCode {
             GCC,
             too_long,
         ),
+        case("who_computes_is_stopped_in_time", GCC, in_time),
+        case("slices_end_turns_that_nobody_else_would", GCC, slices),
         case("all_threads_end_when_time_is_up", GCC, time_is_up),
         case("threads_run_freely_when_asked_for", GCC, free),
         case("turns_need_the_engine_and_its_clock", GCC, refusals),
@@ -425,6 +427,33 @@ fn too_long() {
     );
 }
 
+fn in_time() {
+    let folder = folder();
+    let program = built(folder.path(), "deadline.c");
+    let Run { instructions, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 4);
+    // Five times ten milliseconds, at a nanosecond an instruction.
+    assert!(
+        (50_000_000..51_000_000).contains(&instructions),
+        "{instructions}"
+    );
+}
+
+fn slices() {
+    let folder = folder();
+    let program = built(folder.path(), "waits.c");
+    let command = [program.to_str().unwrap()];
+    let count = || {
+        let (text, code, report) = ran(folder.path(), &["--threads", "slices"], &command);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(report["pinned"]["thread-order"]["state"], "pinned");
+        common::instructions(&report)
+    };
+    let first = count();
+    // One slice, at a nanosecond an instruction.
+    assert!((50_000_000..51_000_000).contains(&first), "{first}");
+    assert_eq!(count(), first);
+}
+
 fn time_is_up() {
     let folder = folder();
     let source = "#include <pthread.h>\n#include <unistd.h>\n\
@@ -480,7 +509,7 @@ fn refusals() {
         ),
         (
             &["--threads", "fast"],
-            "`fast` is no way for threads to run; use turns or free",
+            "`fast` is no way for threads to run; use turns or slices or free",
         ),
     ] {
         let ran = output(&mut counterfoil(

@@ -46,8 +46,9 @@ pub struct Counting {
     /// instruction and by what the program sleeps; the default) or real.
     #[arg(long, value_name = "TIME")]
     pub time: Option<Time>,
-    /// How threads and processes run under dbi: turns (one at a time, in the same order in every run; the default) or free
-    /// (as the kernel has them run).
+    /// How threads and processes run under dbi: turns (one at a time, in the same order in every run; the default), slices
+    /// (the same, 50 ms of virtual time a turn at most: for threads that compute while they wait for each other) or free (as
+    /// the kernel has them run).
     #[arg(long, value_name = "THREADS")]
     pub threads: Option<Threads>,
     /// Give the program this variable, or with NAME alone the one we have; pinned runs get few others.

@@ -134,6 +134,8 @@ pub struct Cache {
     machine: Machine,
     /// The system call by which code leaves.
     magic: u32,
+    /// Whether all current units are timed.
+    timed: bool,
     zones: Vec<Zone>,
     table: u32,
     table_offset: u64,
@@ -172,6 +174,7 @@ impl Cache {
         let cache = Cache {
             machine,
             magic: MAGIC_CALL,
+            timed: false,
             table: table.address as u32,
             table_offset: table.offset,
             units: Vec::new(),
@@ -351,6 +354,7 @@ impl Cache {
                 until_store: ground.writable,
                 known: &known,
                 marker: manner.marker,
+                timed: self.timed,
             };
             plan.make(wanted.pc, program, &limits)?;
         }
@@ -446,11 +450,13 @@ impl Cache {
             cold: zone.base + u64::from(zone.cold),
             table: self.table,
             leave: zone.common.leave,
+            miss: zone.common.miss,
             counter: self.counters,
             first_exit: self.exits.len() as u32,
             otherwise,
             checked,
             request: request.then(|| plan.end()),
+            timed: self.timed,
             machine: self.machine,
         }
     }
@@ -496,6 +502,7 @@ impl Cache {
                 (plan.marker, is::MARKER),
                 (site.request.is_some(), is::REQUEST),
                 (findings.looks_behind, is::LOOKS_BEHIND),
+                (site.timed, is::TIMED),
             ]
             .iter()
             .map(|(it, bit)| if *it { *bit } else { 0 })
@@ -503,7 +510,7 @@ impl Cache {
             counter: site.counter,
             first_exit: site.first_exit,
             exits: emitted.exits.len() as u16,
-            free_edges: findings.free_edges.into(),
+            free_edges: unit::stored_edges(findings),
         });
         self.kept.extend_from_slice(&plan.bytes);
         self.counters += emitted.counters;
@@ -546,6 +553,7 @@ impl Cache {
     fn plan_again(&self, unit: &Unit, plan: &mut Plan) {
         let bytes = self.bytes_of(unit);
         plan.again(unit.pc, bytes, unit.instructions, unit.findings());
+        plan.timed = unit.timed();
     }
 
     /// Whether the code around a unit still says what it said when the unit was made.
@@ -567,11 +575,13 @@ impl Cache {
             cold: zone.base + u64::from(unit.cold),
             table: self.table,
             leave: zone.common.leave,
+            miss: zone.common.miss,
             counter: unit.counter,
             first_exit: unit.first_exit,
             otherwise: (unit.body > 0).then_some(zone.common.miss),
             checked: unit.checked(),
             request: unit.request().then(|| plan.end()),
+            timed: unit.timed(),
             machine: self.machine,
         };
         let mut emitted = Emitted::default();
@@ -595,6 +605,7 @@ impl Cache {
         let mut copy = Cache {
             machine: self.machine,
             magic: self.magic,
+            timed: self.timed,
             zones: self.zones.clone(),
             table: self.table,
             table_offset: table,
@@ -642,6 +653,20 @@ impl Cache {
             address: self.table.into(),
             offset: self.table_offset,
         }
+    }
+
+    /// Whether all code can be stopped after so many rounds.
+    pub fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// From now on it can; what is translated so far is forgotten.
+    pub fn make_timed(&mut self, memory: &impl Memory) -> Result<(), Full> {
+        if !self.timed {
+            self.drop_range(0, u64::MAX, memory)?;
+            self.timed = true;
+        }
+        Ok(())
     }
 
     /// Goes on in a new zone.

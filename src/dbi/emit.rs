@@ -5,6 +5,7 @@
 
 mod asks;
 mod common;
+mod timed;
 mod turns;
 
 use std::num::NonZeroU32;
@@ -71,7 +72,7 @@ pub enum ExitKind {
     Request,
     /// The instruction at the target asks for what only the tracer knows.
     Ask,
-    /// A loop has gone round so often that it is another thread's turn.
+    /// A loop has gone round so often that it may be another thread's turn, or the budget is used up.
     Turn,
     /// The system call at the target may have to wait for its turn: the tracer makes it from here.
     Call,
@@ -113,6 +114,8 @@ pub struct Site {
     pub table: u32,
     /// Address of the code of all direct exits.
     pub leave: u64,
+    /// Address of the code of indirect branches without a translation.
+    pub miss: u64,
     /// The unit's counter; those of its edges follow.
     pub counter: u32,
     /// Index of the unit's first exit.
@@ -123,6 +126,8 @@ pub struct Site {
     pub checked: bool,
     /// If it is a client request, which nobody counts: the address behind it.
     pub request: Option<u64>,
+    /// Whether it can be stopped after so many rounds.
+    pub timed: bool,
     /// The machine that the program is shown.
     pub machine: Machine,
 }
@@ -230,6 +235,16 @@ impl Emitted {
         let index = marks.partition_point(|mark| mark.at <= offset);
         marks.get(index.checked_sub(1)?).copied()
     }
+}
+
+/// Where a unit goes on.
+struct Way {
+    /// The address.
+    to: u64,
+    /// Where the displacement is that can be changed, if that is not the one which leads there.
+    patch: Option<u64>,
+    /// Whether it leads to translated code.
+    linked: bool,
 }
 
 /// A unit in the making.
@@ -420,16 +435,28 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         let n = self.plan.insts.len() as u16;
         self.done = n;
         self.mark_as(Pc::At(target), 0);
+        let way = self.way(target);
+        let patch = self.out.hot.jump_patchable(way.to);
+        self.link(target, &way, patch, n);
+    }
+
+    /// The exit of a unit's end by a way; the displacement in the hot code is at `patch`.
+    fn link(&mut self, target: u64, way: &Way, patch: u32, done: u16) {
+        let patch = way.patch.unwrap_or(self.site.hot + u64::from(patch));
+        self.exit(target, patch, None, done, ExitKind::Link, way.linked);
+    }
+
+    /// The way from the unit's end to `target`.
+    fn way(&mut self, target: u64) -> Way {
+        if self.takes_time(target) {
+            return self.way_in_time(target);
+        }
         let (to, linked) = self.destination(target);
-        let patch = self.out.hot.jump_patchable(to);
-        self.exit(
-            target,
-            self.site.hot + u64::from(patch),
-            None,
-            n,
-            ExitKind::Link,
+        Way {
+            to,
+            patch: None,
             linked,
-        );
+        }
     }
 
     /// Translated code for `target`, or else a new exit's.
@@ -487,16 +514,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             self.out.hot.branch(condition, edge);
             return;
         }
-        let (to, linked) = self.destination(target);
-        let patch = self.out.hot.branch_patchable(condition, to);
-        self.exit(
-            target,
-            self.site.hot + u64::from(patch),
-            None,
-            n,
-            ExitKind::Link,
-            linked,
-        );
+        let way = self.way(target);
+        let patch = self.out.hot.branch_patchable(condition, way.to);
+        self.link(target, &way, patch, n);
         self.finish(self.plan.end());
     }
 
@@ -531,19 +551,20 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     fn count_branch(&mut self, planned: &Planned, target: u64) {
         self.mark(0);
         let n = self.plan.insts.len() as u16;
-        let (taken, taken_linked) = self.destination(target);
+        let taken = self.way(target);
         let bytes = self.plan.bytes_of(planned);
         self.out.hot.raw(&bytes[..bytes.len() - 1]);
         self.out.hot.raw(&[0]);
         let over = self.out.hot.bytes.len();
         let taken_index = self.out.exits.len();
-        self.exit(target, 0, None, n, ExitKind::Link, taken_linked);
+        self.link(target, &taken, 0, n);
         self.finish(self.plan.end());
         self.out.hot.bytes[over - 1] = (self.out.hot.bytes.len() - over) as u8;
         self.done = n;
         self.mark_as(Pc::At(target), 0);
-        let patch = self.out.hot.jump_patchable(taken);
-        self.out.exits[taken_index].patch = self.site.hot + u64::from(patch);
+        let patch = self.out.hot.jump_patchable(taken.to);
+        let patch = taken.patch.unwrap_or(self.site.hot + u64::from(patch));
+        self.out.exits[taken_index].patch = patch;
     }
 
     /// Address of eight bytes that hold `value`.
@@ -574,17 +595,15 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             self.mark(spilled::RCX);
             self.out.hot.drop_stack(u32::from(pops) + 8);
         }
-        self.look_up();
+        self.look_up(false);
     }
 
     /// The unit is complete, and goes on where rcx says.
-    fn look_up(&mut self) {
+    fn look_up(&mut self, takes_time: bool) {
         self.done = self.plan.insts.len() as u16;
         self.mark_as(Pc::InRcx, spilled::RCX);
         self.out.hot.store(slot::TARGET, RCX);
-        self.mark_as(Pc::InSlot, spilled::RCX);
-        self.out.hot.low_half();
-        self.out.hot.jump_table(self.site.table);
+        self.jump_indirect(takes_time);
     }
 
     /// rcx becomes the operand of an indirect branch; its own value is in its slot.
@@ -618,7 +637,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     fn jump_to(&mut self, planned: &Planned) {
         self.load_operand(planned);
-        self.look_up();
+        self.look_up(true);
     }
 
     fn call_to(&mut self, planned: &Planned) {
@@ -629,9 +648,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         let literal = self.literal(self.plan.end());
         self.out.hot.push_literal(literal);
         self.done = self.plan.insts.len() as u16;
-        self.mark_as(Pc::InSlot, spilled::RCX);
-        self.out.hot.low_half();
-        self.out.hot.jump_table(self.site.table);
+        self.jump_indirect(true);
     }
 
     fn system_call(&mut self) {

@@ -36,6 +36,8 @@ pub mod slot {
     pub const ROUNDS: u32 = 0x90;
     /// How many more calls the thread may make in its turn.
     pub const CALLS: u32 = 0x98;
+    /// How many more rounds timed code goes until it asks the tracer.
+    pub const BUDGET: u32 = 0xa0;
     /// Text that system calls made for us are given: a path, NUL-terminated.
     pub const PATH: u32 = 0x100;
     /// The same for calls of the program whose path is replaced.

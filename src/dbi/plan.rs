@@ -79,6 +79,8 @@ pub struct Plan {
     pub findings: Findings,
     /// Whether it belongs to a marker.
     pub marker: bool,
+    /// Whether it is to be stopped after so many rounds.
+    pub timed: bool,
 }
 
 /// What flags say about a unit: its bytes alone do not tell, where they are looked at behind its ends.
@@ -91,6 +93,8 @@ pub struct Findings {
     /// Branches out of the middle behind which one `inc` counts, since flags are dead at their targets: a bit each, in
     /// their order.
     pub free_edges: u8,
+    /// The same of a way back from its end, where that is timed.
+    pub free_back: bool,
     /// Whether any of these rests on code that is not the unit's own.
     pub looks_behind: bool,
 }
@@ -106,6 +110,8 @@ pub struct Limits<'a> {
     pub known: &'a dyn Fn(u64) -> bool,
     /// Whether code is a marker, which makes a unit of its own; at most [`MARKER_BYTES`] tell.
     pub marker: fn(&[u8]) -> bool,
+    /// Whether it is to be stopped after so many rounds.
+    pub timed: bool,
 }
 
 impl Plan {
@@ -137,6 +143,7 @@ impl Plan {
         limits: &Limits,
     ) -> Result<(), NoUnit> {
         self.pc = pc;
+        self.timed = limits.timed;
         self.insts.clear();
         self.bytes.clear();
         let code = source.code(pc, MOST_BYTES);
@@ -155,7 +162,9 @@ impl Plan {
     pub fn look_behind(&mut self, source: &mut impl Source) {
         let looked = self.place_counter(source);
         self.findings.free_edges = self.free_edges(source);
-        self.findings.looks_behind = looked || self.findings.free_edges != 0;
+        self.findings.free_back = self.timed && self.free_back(source);
+        self.findings.looks_behind =
+            looked || self.findings.free_edges != 0 || self.findings.free_back;
     }
 
     /// The plan that was made before, from what was kept of it.
@@ -253,6 +262,21 @@ impl Plan {
         let free = |target| dead_for_inc(Flags::ALL.minus(dead_at(target, source)));
         let bits = targets.map(free).enumerate();
         bits.fold(0, |all, (number, free)| all | u8::from(free) << number)
+    }
+
+    /// [`Findings::free_back`].
+    fn free_back(&self, source: &mut impl Source) -> bool {
+        let last = self.insts.last().map(|last| last.inst.kind);
+        let Some(
+            Kind::Branch { target, .. }
+            | Kind::CountBranch { target }
+            | Kind::Jump { target }
+            | Kind::Call { target },
+        ) = last
+        else {
+            return false;
+        };
+        target < self.end() && dead_for_inc(Flags::ALL.minus(dead_at(target, source)))
     }
 
     /// Whether a free place was found, given what is live at each target of the unit.

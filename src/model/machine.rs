@@ -91,33 +91,29 @@ impl From<Cpu> for &'static str {
     }
 }
 
-/// A text that is neither of two names.
+/// A text that is none of a few names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is {what}; use {one} or {other}")]
+#[error("`{given}` is {what}; use {choices}")]
 pub struct UnknownChoice {
     given: String,
     what: &'static str,
-    one: &'static str,
-    other: &'static str,
+    choices: String,
 }
 
-/// That of two whose name is given; `what` is said of another name.
-fn one_of<T>(
+/// That of several whose name is given; `what` is said of another name.
+fn one_of<T, const N: usize>(
     given: &str,
-    both: [(&'static str, T); 2],
+    choices: [(&'static str, T); N],
     what: &'static str,
 ) -> Result<T, UnknownChoice> {
-    let [(one, first), (other, second)] = both;
-    match given {
-        _ if given == one => Ok(first),
-        _ if given == other => Ok(second),
-        _ => Err(UnknownChoice {
-            given: given.to_owned(),
-            what,
-            one,
-            other,
-        }),
-    }
+    let names = choices.each_ref().map(|(name, _)| *name).join(" or ");
+    let mut choices = choices.into_iter();
+    let chosen = choices.find(|(name, _)| *name == given);
+    chosen.map(|(_, choice)| choice).ok_or(UnknownChoice {
+        given: given.to_owned(),
+        what,
+        choices: names,
+    })
 }
 
 /// Which time programs shall see.
@@ -148,6 +144,8 @@ pub enum Threads {
     /// One at a time, until it waits for something: in the same order in every run.
     #[default]
     Turns,
+    /// The same, and not for longer than a slice of virtual time.
+    Slices,
     /// As the kernel has them run.
     Free,
 }
@@ -156,8 +154,12 @@ impl FromStr for Threads {
     type Err = UnknownChoice;
 
     fn from_str(text: &str) -> Result<Threads, UnknownChoice> {
-        let both = [("turns", Threads::Turns), ("free", Threads::Free)];
-        one_of(text, both, "no way for threads to run")
+        let all = [
+            ("turns", Threads::Turns),
+            ("slices", Threads::Slices),
+            ("free", Threads::Free),
+        ];
+        one_of(text, all, "no way for threads to run")
     }
 }
 
@@ -227,6 +229,8 @@ pub struct Machine {
     pub host: bool,
     /// Whether threads and processes take turns.
     pub turns: bool,
+    /// Whether a turn takes a slice of virtual time at most.
+    pub slices: bool,
 }
 
 #[cfg(test)]

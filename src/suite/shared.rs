@@ -39,7 +39,13 @@ pub(super) fn shown<'t>(
     Shown {
         cpu: named(r, fields, "cpu", "a name, such as `\"x86-64-v3\"`").or(otherwise.cpu),
         time: named(r, fields, "time", "`\"virtual\"` or `\"real\"`").or(otherwise.time),
-        threads: named(r, fields, "threads", "`\"turns\"` or `\"free\"`").or(otherwise.threads),
+        threads: named(
+            r,
+            fields,
+            "threads",
+            "`\"turns\"`, `\"slices\"` or `\"free\"`",
+        )
+        .or(otherwise.threads),
         folder: named(r, fields, "folder", "`\"fixed\"` or `\"host\"`").or(otherwise.folder),
         user: named(r, fields, "user", "`\"host\"` or `\"root\"`").or(otherwise.user),
     }

@@ -51,7 +51,7 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
         let what = match (job.shown.cpu, job.shown.time, job.shown.threads) {
             (Some(Cpu::Model(_)), _, _) => "CPU",
             (_, Some(Time::Virtual), _) => "time",
-            (_, _, Some(Threads::Turns)) => "order of threads",
+            (_, _, Some(Threads::Turns | Threads::Slices)) => "order of threads",
             _ => return Ok(Machine::default()),
         };
         return Err(MachineError::Backend { backend, what });
@@ -74,6 +74,7 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
         cpu,
         virtual_time,
         turns: turns(job, virtual_time)?,
+        slices: job.shown.threads == Some(Threads::Slices),
         // Whoever wants the real processor wants the machine around it, but where that alone is to differ.
         host: job.pin
             && job.disturbance != Some(Disturbance::CpuCount)
@@ -84,8 +85,10 @@ pub(super) fn shown(job: &Job, chosen: &Chosen) -> Result<Machine, MachineError>
 /// Whether threads take turns. Those that wait for a time are woken by the virtual clock.
 fn turns(job: &Job, virtual_time: bool) -> Result<bool, MachineError> {
     match job.shown.threads {
-        Some(Threads::Turns) if !virtual_time => Err(MachineError::TurnsByRealTime),
-        Some(threads) => Ok(threads == Threads::Turns),
+        Some(Threads::Turns | Threads::Slices) if !virtual_time => {
+            Err(MachineError::TurnsByRealTime)
+        }
+        Some(threads) => Ok(threads != Threads::Free),
         None => Ok(job.pin && virtual_time),
     }
 }

@@ -34,7 +34,7 @@ pub use self::live::{any_runs, ask_to_end, kill, kill_all, signal_roots, started
 #[cfg(target_arch = "x86_64")]
 pub use self::quick::QUICK;
 use self::turns::{For, Next, Turns};
-pub use self::watcher::{Birth, Call, Onward, Trap, Watcher};
+pub use self::watcher::{Birth, Call, Limit, Onward, Trap, Watcher};
 use super::attempts::{Attempts, Tried};
 use super::image::{self, Auxv};
 use super::ptrace::{self, Pace, Stopped};
@@ -325,7 +325,7 @@ impl<'a> Tree<'a> {
             random: launch.random_seed.map(Random::new),
             attempts: Attempts::beyond(launch.network()),
             rest: Rest::new(&launch.beside),
-            turns: Turns::new(),
+            turns: Turns::new(launch.machine.slices),
             again: HashSet::new(),
             looks: 0,
         }
@@ -475,8 +475,8 @@ impl<'a> Tree<'a> {
     /// What was reported goes on.
     fn make_call(&mut self, stopped: Stopped, call: Call) -> Result<(), TreeError> {
         let waits = match call {
-            Call::Yield => {
-                self.turns.give_up(stopped);
+            Call::Yield | Call::Overdue => {
+                self.turns.give_up(stopped, call == Call::Overdue);
                 return Ok(());
             }
             Call::Done => return self.go_within(stopped),

@@ -9,6 +9,7 @@ mod births;
 mod calls;
 mod counts;
 pub mod course;
+mod deadline;
 mod host;
 mod requests;
 mod turns;
@@ -24,6 +25,7 @@ use nix::libc::{self, user_regs_struct};
 
 use self::asks::Waiting;
 use self::course::Recorder;
+use self::deadline::Deadline;
 use self::host::Told;
 use self::requests::Between;
 use self::turns::Turn;
@@ -57,7 +59,7 @@ use crate::sys::attempts::Frame;
 use crate::sys::image;
 use crate::sys::ptrace::{self, Pace, Stopped};
 use crate::sys::random::Stream;
-use crate::sys::tree::{Birth, Call, Onward, Watcher};
+use crate::sys::tree::{Birth, Call, Limit, Onward, Watcher};
 
 /// Units translated at one stop: those that follow from the one that is wanted. Fewer mean more stops, more mean code
 /// that is never executed; between 8 and 64 the sum hardly changes.
@@ -192,6 +194,8 @@ pub struct Engine {
     instructions: u64,
     magic: u32,
     turn: Turn,
+    /// Until when may compute whose turn it is.
+    deadline: Deadline,
     /// Where the kernel does not fix addresses and they shall be: whether they are.
     fixed_addresses: Option<io::Result<()>>,
     failure: Option<Failure>,
@@ -245,6 +249,7 @@ impl Engine {
             instructions: 0,
             magic: calls::first_magic(),
             turn: Turn::default(),
+            deadline: Deadline::default(),
             fixed_addresses: None,
             failure: None,
             log,
@@ -440,6 +445,9 @@ impl Engine {
             let pc = space.borrow().areas[area]
                 .slots()
                 .load_u64(slot::TARGET.into());
+            if self.has_used_budget(process, area)? {
+                onward = self.look_at_time(process, area)?;
+            }
             (pc, self.translate(process, stopped, pc, How::Indirect)?)
         } else {
             let exit = space.borrow().translations.borrow().cache.exit(reason);
@@ -648,6 +656,14 @@ impl Watcher for Engine {
     }
 
     fn returned(&mut self, process: Pid, stopped: &Stopped) -> io::Result<()> {
+        if self
+            .turn
+            .known_time
+            .is_some_and(|(known_by, _)| known_by == stopped.tid())
+        {
+            // It did not wait.
+            self.turn.known_time = None;
+        }
         let thread = self.thread(stopped.tid())?;
         thread.lent = None;
         match std::mem::take(&mut thread.expected) {
@@ -696,6 +712,10 @@ impl Watcher for Engine {
 
     fn turn(&mut self, process: Pid, thread: Pid) -> io::Result<()> {
         self.begin_turn(process, thread)
+    }
+
+    fn limit(&mut self, process: Pid, thread: Pid, limit: Limit) -> io::Result<()> {
+        self.set_limit(process, thread, limit)
     }
 
     fn is_last_call(&mut self, process: Pid, stopped: &Stopped) -> io::Result<bool> {

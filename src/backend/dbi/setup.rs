@@ -58,6 +58,7 @@ pub fn install(
     pool: &Rc<Pool>,
     store: Option<&Store>,
     marked: bool,
+    timed: bool,
     machine: Machine,
     folder: Option<&ProjectFolder>,
 ) -> io::Result<Space> {
@@ -76,7 +77,10 @@ pub fn install(
     }
     let table = memory.add_table(plan.table)?;
     map_table(&mut calls, fd, table, NEW)?;
-    let cache = Cache::new(&zones, table, machine, &memory);
+    let mut cache = Cache::new(&zones, table, machine, &memory);
+    if timed {
+        cache.make_timed(&memory).map_err(io::Error::other)?;
+    }
     calls.through(cache.system_call());
     let mut translations = Translations {
         cache,
@@ -89,7 +93,7 @@ pub fn install(
         .map(|place| place.address)
         .collect();
     if let Some(store) = store
-        && let Some(key) = Key::of(thread, &lines, &places, marked, machine)
+        && let Some(key) = Key::of(thread, &lines, &places, marked, timed, machine)
     {
         store::recall(store, key, &mut translations);
     }

@@ -41,6 +41,8 @@ pub struct Area {
     pub owner: Cell<Option<Pid>>,
     /// Whether a thread uses it.
     pub used: Cell<bool>,
+    /// What its counters stand for, if no thread has executed anything in it since that was found out.
+    pub executed: Cell<Option<i64>>,
     pool: Rc<Pool>,
 }
 
@@ -53,6 +55,7 @@ impl Area {
             let _ = self.slots.set(slots);
         }
         self.used.set(true);
+        self.executed.set(None);
         self.owner.set(Some(process));
         Ok(())
     }
@@ -157,6 +160,7 @@ impl Space {
                 slots: OnceCell::new(),
                 owner,
                 used,
+                executed: Cell::new(None),
                 pool,
             }));
         }

@@ -34,7 +34,7 @@ const MOST_BYTES: u64 = 512 << 20;
 const MOST_FILE_BYTES: usize = 64 << 20;
 
 /// What the file begins with; the digit is the format's.
-const MAGIC: [u8; 8] = *b"cfcode 3";
+const MAGIC: [u8; 8] = *b"cfcode 4";
 
 /// Bytes of a page (x86-64).
 const PAGE: u64 = 4096;
@@ -86,12 +86,14 @@ fn halves(sum: u128) -> [u64; 2] {
 
 impl Key {
     /// The key of a program that is stopped at its exec, whose memory is `lines`. `places` are those of the code cache, and
-    /// `marked` says whether markers are looked for, `machine` what the program is shown.
+    /// `marked` says whether markers are looked for, `timed` whether the code is timed from the beginning, `machine` what the
+    /// program is shown.
     pub fn of(
         thread: &Stopped,
         lines: &[Line<'_>],
         places: &[u64],
         marked: bool,
+        timed: bool,
         machine: Machine,
     ) -> Option<Key> {
         let files = || lines.iter().filter(|line| line.file().is_some());
@@ -100,7 +102,13 @@ impl Key {
         thread.read(first.start, &mut head).ok()?;
         let mut sum = Xxh3::new();
         sum.update(env!("COUNTERFOIL_ENGINE_ID").as_bytes());
-        let manners = [marked, machine.virtual_time, machine.turns];
+        let manners = [
+            marked,
+            timed,
+            machine.virtual_time,
+            machine.turns,
+            machine.slices,
+        ];
         sum.update(&manners.map(u8::from));
         sum.update(machine.cpu.map_or("host", CpuModel::name).as_bytes());
         sum.update(bytemuck::cast_slice(places));
@@ -437,7 +445,7 @@ impl Translations {
             return false;
         };
         let piece = &pieces[number];
-        if !stored.fits(thread, piece) {
+        if !self.cache.suits(&stored.image) || !stored.fits(thread, piece) {
             return false;
         }
         self.cache.activate(&stored.image, number, &self.memory);

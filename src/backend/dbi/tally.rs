@@ -116,13 +116,10 @@ impl Weights {
         self.units = cache.units().len();
     }
 
-    /// The instructions of counters that are these words, in memory order.
-    pub fn sum(&self, counters: &[u8]) -> i64 {
-        let words = counters.chunks_exact(8);
-        let counted = words.map(|word| word.try_into().map_or(0, i64::from_le_bytes));
-        let products = counted
-            .zip(&self.by_counter)
-            .map(|(count, weight)| count.wrapping_mul(*weight));
+    /// The instructions that counters stand for.
+    pub fn sum(&self, counters: &[i64]) -> i64 {
+        let counted = counters.iter().zip(&self.by_counter);
+        let products = counted.map(|(count, weight)| count.wrapping_mul(*weight));
         products.fold(0, i64::wrapping_add)
     }
 

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::unit::is;
 use super::{AddressMap, Cache, Memory, NONE, Unit};
 use crate::dbi::assemble::Code;
 use crate::dbi::emit::{Emitted, Exit, ExitKind, Site, prologue};
@@ -114,6 +115,7 @@ struct Counts {
     kept: u64,
     code: u64,
     counters: u64,
+    timed: u64,
 }
 
 /// An image in the making: see [`Cache::freeze`].
@@ -126,6 +128,7 @@ pub struct Frozen {
     kept: Vec<u8>,
     code: Vec<u8>,
     counters: u32,
+    timed: bool,
 }
 
 /// The image of a code cache, in bytes that somebody else keeps.
@@ -138,6 +141,8 @@ pub struct Image {
     kept: Range<usize>,
     code: Range<usize>,
     counters: u32,
+    /// Whether it is timed.
+    timed: bool,
 }
 
 /// Units to be kept, of one stretch of code.
@@ -162,6 +167,7 @@ impl Frozen {
             kept: self.kept.len() as u64,
             code: self.code.len() as u64,
             counters: self.counters.into(),
+            timed: self.timed.into(),
         };
         bytes.extend_from_slice(bytemuck::bytes_of(&counts));
         bytes.extend_from_slice(bytemuck::cast_slice(&self.pieces));
@@ -188,6 +194,7 @@ impl Image {
             kept: sections.take::<u8>(counts.kept)?,
             code: sections.take::<u8>(counts.code)?,
             counters: u32::try_from(counts.counters).ok()?,
+            timed: counts.timed != 0,
             bytes,
         };
         image.is_sound().then_some(image)
@@ -270,7 +277,8 @@ impl Cache {
     /// them. The cache must be empty; whether it was, and has the zones that the image needs.
     pub fn adopt(&mut self, image: &Image) -> bool {
         let ends: &[Ends] = image.section(&image.ends);
-        if !self.units.is_empty() || ends.len() != self.zones.len() {
+        let suits = image.timed || !self.timed;
+        if !self.units.is_empty() || ends.len() != self.zones.len() || !suits {
             return false;
         }
         self.units.extend_from_slice(image.section(&image.units));
@@ -279,6 +287,7 @@ impl Cache {
         self.waiting_next.resize(self.exits.len(), NONE);
         self.kept.extend_from_slice(image.section(&image.kept));
         self.counters = image.counters;
+        self.timed = image.timed;
         for (zone, ends) in self.zones.iter_mut().zip(ends) {
             (zone.hot, zone.cold) = (ends.hot, ends.cold);
         }
@@ -303,6 +312,11 @@ impl Cache {
         for (pc, start) in entries {
             self.enter_table(pc, start, memory);
         }
+    }
+
+    /// Whether the translations of an image are of the same kind as those that are made here.
+    pub fn suits(&self, image: &Image) -> bool {
+        self.timed == image.timed
     }
 
     /// The unit that is current at `pc`.
@@ -458,6 +472,7 @@ impl Freezer<'_> {
             cache,
             image: Frozen {
                 ends: ends.collect(),
+                timed: cache.timed,
                 ..Frozen::default()
             },
             plan: Plan::default(),
@@ -536,11 +551,13 @@ impl Freezer<'_> {
             cold: zone.base + u64::from(at.cold),
             table: self.cache.table,
             leave: zone.common.leave,
+            miss: zone.common.miss,
             counter: at.counter,
             first_exit: at.exit,
             otherwise: (unit.prologue != 0).then_some(zone.common.miss),
             checked: false,
             request: None,
+            timed: self.cache.timed,
             machine: self.cache.machine,
         };
         self.emitted
@@ -564,6 +581,7 @@ impl Freezer<'_> {
             first_exit: place.exit,
             exits: self.emitted.exits.len() as u16,
             zone: zone as u8,
+            is: unit.is & !is::TIMED | if self.cache.timed { is::TIMED } else { 0 },
             ..*unit
         });
         self.image.kept.extend_from_slice(&self.plan.bytes);

@@ -7,6 +7,15 @@ use crate::dbi::plan::{CountAt, Findings};
 /// [`Unit::count_at`] for [`CountAt::Entry`].
 const AT_ENTRY: u16 = u16::MAX;
 
+/// Of [`Unit::free_edges`]: its [`free_back`](Findings::free_back).
+const FREE_BACK: u32 = 1 << 8;
+
+/// [`Unit::free_edges`].
+pub(super) fn stored_edges(findings: Findings) -> u32 {
+    let back = if findings.free_back { FREE_BACK } else { 0 };
+    u32::from(findings.free_edges) | back
+}
+
 /// [`Unit::count_at`].
 pub(super) fn stored(count_at: CountAt) -> u16 {
     match count_at {
@@ -40,7 +49,7 @@ pub struct Unit {
     pub(super) zone: u8,
     /// What it is, of [`is`].
     pub(super) is: u8,
-    /// Its [`free_edges`](Findings::free_edges).
+    /// Its [`free_edges`](Findings::free_edges), and [`FREE_BACK`].
     pub(super) free_edges: u32,
 }
 
@@ -56,6 +65,8 @@ pub(super) mod is {
     pub const REQUEST: u8 = 8;
     /// It rests on code behind its ends.
     pub const LOOKS_BEHIND: u8 = 16;
+    /// It can be stopped after so many rounds.
+    pub const TIMED: u8 = 32;
 }
 
 impl Unit {
@@ -68,6 +79,7 @@ impl Unit {
             },
             flags_dead: self.flags_dead(),
             free_edges: self.free_edges as u8,
+            free_back: self.free_edges & FREE_BACK != 0,
             looks_behind: self.looks_behind(),
         }
     }
@@ -93,6 +105,10 @@ impl Unit {
     /// Whether it belongs to a marker: its instructions count nowhere.
     pub fn marker(&self) -> bool {
         self.is & is::MARKER != 0
+    }
+
+    pub(super) fn timed(&self) -> bool {
+        self.is & is::TIMED != 0
     }
 
     pub(super) fn request(&self) -> bool {

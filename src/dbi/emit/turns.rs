@@ -125,7 +125,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
 impl Code {
     /// Takes one from a slot and leaves the flags alone; rcx is lost. The jump is taken unless that made it 0.
-    fn count_down(&mut self, at: u32) -> Jump {
+    pub(super) fn count_down(&mut self, at: u32) -> Jump {
         self.load(RCX, at);
         self.add_rcx(-1);
         self.store(at, RCX);

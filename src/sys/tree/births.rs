@@ -27,6 +27,8 @@ impl Tree<'_> {
             return Ok(());
         }
         self.born(&stopped, child)?;
+        let limited = self.turns.set_limit(&mut *self.watcher);
+        limited.map_err(follow("limit a turn"))?;
         if event == libc::PTRACE_EVENT_VFORK && self.turns.asks(self.process_of(stopped.tid())) {
             let maker = stopped.tid();
             stopped.resume(Pace::ToReturn, None).map_err(trace)?;

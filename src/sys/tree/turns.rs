@@ -81,6 +81,8 @@ pub(super) enum Next {
 /// The turns of a tree.
 #[derive(Debug)]
 pub(super) struct Turns {
+    /// Whether a turn takes a slice of time at most.
+    slices: bool,
     /// Its threads, while it has several.
     group: Option<Group>,
     /// So that a turn that takes too long is noticed; none before there are turns.
@@ -90,8 +92,9 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new() -> Turns {
+    pub(super) fn new(slices: bool) -> Turns {
         Turns {
+            slices,
             group: None,
             nudge: None,
             held: Ok(()),
@@ -103,9 +106,16 @@ impl Turns {
         if self.nudge.is_none() {
             self.nudge = Some(Nudge::each(LOOK_EVERY / 4)?);
         }
-        let group = self.group.get_or_insert_with(|| Group::of(maker));
+        let slices = self.slices;
+        let group = self.group.get_or_insert_with(|| Group::of(maker, slices));
         group.born(child);
         Ok(())
+    }
+
+    /// There is a new thread: whose turn it is may have to let it go on.
+    pub(super) fn set_limit(&mut self, watcher: &mut dyn Watcher) -> io::Result<()> {
+        let group = self.group.as_mut();
+        group.map_or(Ok(()), |group| group.set_limit_of_holder(watcher))
     }
 
     /// Whether a process asks before each call.
@@ -140,10 +150,10 @@ impl Turns {
         }
     }
 
-    /// The thread whose turn it is lets others go on.
-    pub(super) fn give_up(&mut self, stopped: Stopped) {
+    /// The thread whose turn it is lets others go on; `overdue`: before it, those whose time it is.
+    pub(super) fn give_up(&mut self, stopped: Stopped, overdue: bool) {
         if let Some(group) = &mut self.group {
-            group.give_up(stopped);
+            group.give_up(stopped, overdue);
         }
     }
 

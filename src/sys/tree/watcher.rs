@@ -31,6 +31,17 @@ pub enum Call {
     WaitUntil(u64),
     /// The watcher has dealt with it, and another thread may go on. Where threads take turns.
     Yield,
+    /// The same; and those go on first whose time it is.
+    Overdue,
+}
+
+/// How long a thread may compute in its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Until the clock of the tree ([`Watcher::now`]) shows this.
+    pub until: Option<u64>,
+    /// For a slice.
+    pub slice: bool,
 }
 
 /// How a thread goes on that a signal has stopped.
@@ -114,6 +125,10 @@ pub trait Watcher {
     }
     /// The turn of a thread of `process` begins.
     fn turn(&mut self, _process: Pid, _thread: Pid) -> io::Result<()> {
+        Ok(())
+    }
+    /// The thread of `process` whose turn it is shall let others go on ([`Call::Overdue`]) in time. It holds still.
+    fn limit(&mut self, _process: Pid, _thread: Pid, _limit: Limit) -> io::Result<()> {
         Ok(())
     }
     /// Whether the turn of the thread of `process` ends with the call that it is about to make, because it has made so many.

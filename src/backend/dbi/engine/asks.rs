@@ -140,8 +140,9 @@ impl Engine {
 
     /// Adds what a process has executed to its clock; what it shows then.
     pub(super) fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
+        let runs = self.running_area(pid);
         let (process, area) = self.process_and_clock(pid)?;
-        let executed = executed(pid, process)?;
+        let executed = executed(pid, process, runs)?;
         let slots = area.slots();
         let reading = process
             .clock
@@ -153,8 +154,9 @@ impl Engine {
 
     /// What the clock of a process would show if it were brought up to date.
     pub(super) fn exact_time(&mut self, pid: Pid) -> io::Result<u64> {
+        let runs = self.running_area(pid);
         let (process, area) = self.process_and_clock(pid)?;
-        let executed = executed(pid, process)?;
+        let executed = executed(pid, process, runs)?;
         let shown = area.slots().load_u64(slot::NOW.into());
         Ok(process.clock.exact(shown, executed))
     }
@@ -373,7 +375,9 @@ impl Engine {
         mut registers: user_regs_struct,
     ) -> io::Result<Call> {
         let (wait, ns) = waiting.wait.ok_or_else(unknown)?;
-        let over = self.exact_time(process)?.saturating_add(ns);
+        let now = self.exact_time(process)?;
+        self.turn.known_time = Some((stopped.tid(), now));
+        let over = now.saturating_add(ns);
         let waiting = Waiting {
             replaced: Some((wait.argument, wait.argument.of(&registers))),
             in_turn: Some((registers.orig_rax, over)),

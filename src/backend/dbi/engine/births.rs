@@ -9,6 +9,7 @@ use super::super::clock::Clock;
 use super::super::setup;
 use super::super::space::{Area, Space};
 use super::super::support;
+use super::deadline::NO_END;
 use super::{Engine, Expected, Process, Thread, files, unknown};
 use crate::backend::marks::Marks;
 use crate::dbi::layout::{CALLS_KNOWN, MAGIC_CALL, slot};
@@ -44,6 +45,7 @@ impl Engine {
             &self.pool,
             self.store.as_ref(),
             self.want.regions,
+            self.is_limited(),
             self.machine,
             self.folder.as_ref(),
         )?;
@@ -64,6 +66,7 @@ impl Engine {
         self.processes.insert(pid, process);
         self.take_area(pid, &space.borrow().areas[0], now)?;
         self.add_thread(pid, pid, 0);
+        self.go_on_until(pid)?;
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
         self.log.note(pid, || {
@@ -143,6 +146,7 @@ impl Engine {
         for at in [slot::REASON, slot::TURNS, slot::PAUSES, slot::ROUNDS] {
             area.slots().store_u64(at.into(), 0);
         }
+        area.slots().store_u64(slot::BUDGET.into(), NO_END);
         if self.machine.turns {
             area.slots().write(slot::QUICK.into(), &QUICK_CALLS);
         }

@@ -133,17 +133,27 @@ pub(super) fn read_counters(pid: Pid, process: &Process) -> Result<Vec<u64>, Cou
 }
 
 /// How many instructions the program of a process has executed: less exact than [`Engine::catch_up`] while other threads
-/// run, and fast.
-pub(super) fn executed(pid: Pid, process: &mut Process) -> io::Result<u64> {
+/// run, and fast. `runs`: the only area whose thread may have executed something since, if that is known.
+pub(super) fn executed(pid: Pid, process: &mut Process, runs: Option<u64>) -> io::Result<u64> {
     let space = process.space.borrow();
     let cache = &space.translations.borrow().cache;
     process.weights.update(cache);
     let mut sum = process.weights.correction(cache, &process.partial);
-    let mut bytes = vec![0; 8 * cache.counters() as usize];
+    let mut counters = vec![0; cache.counters() as usize];
     for area in space.areas_of(pid) {
-        let from = area.offset + u64::from(COUNTERS);
-        space.pool.shared().read(from, &mut bytes)?;
-        sum = sum.wrapping_add(process.weights.sum(&bytes));
+        let rests = runs.is_some_and(|runs| runs != area.address);
+        let known = area.executed.get().filter(|_| rests);
+        let own = match known {
+            Some(known) => known,
+            None => {
+                let from = area.offset + u64::from(COUNTERS);
+                let bytes = bytemuck::cast_slice_mut(&mut counters);
+                space.pool.shared().read(from, bytes)?;
+                process.weights.sum(&counters)
+            }
+        };
+        area.executed.set(rests.then_some(own));
+        sum = sum.wrapping_add(own);
     }
     Ok(u64::try_from(sum).unwrap_or(0).saturating_add(process.more))
 }

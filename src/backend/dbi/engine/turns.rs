@@ -41,6 +41,10 @@ const YIELD_NS: u64 = 1000;
 pub(super) struct Turn {
     /// None before there were turns.
     process: Option<Pid>,
+    /// The same; none before one was given.
+    thread: Option<Pid>,
+    /// The time, if a thread has gone into the kernel then and nobody has executed anything since.
+    pub(super) known_time: Option<(Pid, u64)>,
     /// When it began, or the process before ended.
     time: u64,
 }
@@ -56,6 +60,9 @@ impl Engine {
     pub(super) fn set_turns(&mut self, pid: Pid, on: bool) -> io::Result<()> {
         let process = self.processes.get_mut(&pid).ok_or_else(unknown)?;
         process.takes_turns = on;
+        if !on {
+            self.turn.thread = None;
+        }
         let space = process.space.borrow();
         for area in space.areas_of(pid).filter(|area| area.used.get()) {
             let was_on = area.slots().load_u64(slot::TURNS.into()) != 0;
@@ -76,11 +83,18 @@ impl Engine {
             let passed = now.saturating_sub(self.exact_time(process)?);
             self.slept(process, passed)?;
         }
-        self.area_of(thread)?
-            .slots()
-            .store_u64(slot::CALLS.into(), CALLS_A_TURN);
+        self.turn.thread = Some(thread);
+        let area = self.area_of(thread)?;
+        area.executed.set(None);
+        area.slots().store_u64(slot::CALLS.into(), CALLS_A_TURN);
         self.log_turn(process, thread);
         Ok(())
+    }
+
+    /// The area of the only thread of a process that may be executing; none where all may.
+    pub(super) fn running_area(&self, process: Pid) -> Option<u64> {
+        let thread = self.turn.thread.filter(|_| self.takes_turns(process))?;
+        self.area_of(thread).ok().map(|area| area.address)
     }
 
     /// Whether a thread has made as many calls as it may in its turn.
@@ -169,8 +183,11 @@ impl Engine {
         }
     }
 
-    /// A thread has waited long enough in a loop.
+    /// A thread has gone round so often that it is time to ask.
     pub(super) fn ends_turn(&mut self, process: Pid, area: usize) -> io::Result<Call> {
+        if self.has_used_budget(process, area)? {
+            return self.look_at_time(process, area);
+        }
         let on = self.takes_turns(process);
         let space = self.space(process)?;
         give_rounds(&space.borrow().areas[area], on);

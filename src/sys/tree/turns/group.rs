@@ -10,8 +10,8 @@ use super::patience::{LOOK_EVERY, PIECES_IN_PLACE, Used};
 use super::{For, Next, Parked};
 use crate::sys::image;
 use crate::sys::ptrace::{Pace, Stopped};
-use crate::sys::tree::Watcher;
 use crate::sys::tree::asleep::Sleeper;
+use crate::sys::tree::{Limit, Watcher};
 
 /// Turns after which those are asked for whose time is over, though others are ready.
 const TURNS_BETWEEN_LOOKS: u32 = 8;
@@ -61,6 +61,12 @@ pub(super) struct Group {
     used: Option<Used>,
     /// Whether its turn is over in any case.
     over: bool,
+    /// Whether a turn takes a slice of time at most.
+    slices: bool,
+    /// How long whose turn it was last may go on.
+    limit: Option<(Pid, Limit)>,
+    /// Whether it has let others go on because it was time.
+    overdue: bool,
     /// Who has gone into the kernel last, by its number.
     last: Option<u64>,
     /// The number of who goes there next.
@@ -87,7 +93,7 @@ pub(super) struct Group {
 
 impl Group {
     /// One whose only thread so far is this, which runs. A thread is given with its process.
-    pub(super) fn of(thread: (Pid, Pid)) -> Group {
+    pub(super) fn of(thread: (Pid, Pid), slices: bool) -> Group {
         let (holder, latest) = thread;
         Group {
             threads: BTreeMap::from([thread]),
@@ -98,6 +104,9 @@ impl Group {
             since: Instant::now(),
             used: None,
             over: false,
+            slices,
+            limit: None,
+            overdue: false,
             last: None,
             number: 0,
             inside: BTreeMap::new(),
@@ -143,9 +152,11 @@ impl Group {
         (self.threads.len() == 1 && self.has_turn(*thread)).then_some(*process)
     }
 
-    pub(super) fn give_up(&mut self, stopped: Stopped) {
+    pub(super) fn give_up(&mut self, stopped: Stopped, overdue: bool) {
         self.holder = None;
         self.last = None;
+        self.overdue = overdue;
+        self.limit = None;
         let parked = Parked {
             stopped,
             pace: Pace::Run,
@@ -390,6 +401,11 @@ impl Group {
         if !self.is_settled() {
             return Ok(Next::Look);
         }
+        if std::mem::take(&mut self.overdue) {
+            let now = watcher.now(self.latest)?;
+            self.tell_all(now);
+            return Ok(Next::Look);
+        }
         // A call that did not wait: it is still the same turn.
         let same = self.last.take().and_then(|last| self.back.remove(&last));
         if let Some(parked) = same {
@@ -438,6 +454,7 @@ impl Group {
             return Ok(self.ends_instead(thread));
         }
         self.ask_if_it_matters(thread, watcher)?;
+        self.set_limit(thread, watcher)?;
         if parked.stopped.resume(parked.pace, parked.signal).is_err() {
             return Ok(self.ends_instead(thread));
         }
@@ -445,6 +462,31 @@ impl Group {
         self.since = Instant::now();
         self.used = None;
         Ok(Next::Wait)
+    }
+
+    /// Says how long a thread may compute that is about to go on, in each turn, and when that has changed.
+    fn set_limit(&mut self, thread: Pid, watcher: &mut dyn Watcher) -> io::Result<()> {
+        let Some(process) = self.threads.get(&thread).copied() else {
+            return Ok(());
+        };
+        let limit = Limit {
+            until: self.first_over().map(|(first, _)| first),
+            slice: self.slices && self.threads.len() > 1 && !self.is_free(process),
+        };
+        let limit_of = Some((thread, limit));
+        if limit_of != self.limit {
+            self.limit = limit_of;
+            watcher.limit(process, thread, limit)?;
+        }
+        Ok(())
+    }
+
+    /// The same for whose turn it is: there is a new thread.
+    pub(super) fn set_limit_of_holder(&mut self, watcher: &mut dyn Watcher) -> io::Result<()> {
+        match self.holder {
+            Some(holder) => self.set_limit(holder, watcher),
+            None => Ok(()),
+        }
     }
 
     /// A thread that was to go on was killed, and a report of that is coming.
@@ -492,6 +534,15 @@ impl Group {
         Ok(Some(Next::Look))
     }
 
+    /// Tells all whose time is over by `now`.
+    fn tell_all(&mut self, now: u64) {
+        while let Some((first, number)) = self.first_over()
+            && first <= now
+        {
+            self.tell_one(number);
+        }
+    }
+
     fn tell_one(&mut self, number: u64) {
         if let Some(inside) = self.inside.get_mut(&number) {
             inside.told = true;
@@ -536,7 +587,7 @@ impl Group {
         let why = if self.was_signalled_from_outside() {
             "a timer, or somebody outside, sent a signal while another had its turn"
         } else if used.is_too_much(over || self.someone_may_matter()) {
-            "a thread ran on and on without a system call while others were ready"
+            "a thread ran on and on without a system call while others were ready (`--threads slices` ends such turns in time)"
         } else {
             return Ok(Next::Wait);
         };
@@ -562,11 +613,7 @@ impl Group {
 
     /// Ends a turn wherever the thread stands.
     fn end_turn(&mut self, holder: Pid, now: u64) {
-        while let Some((first, number)) = self.first_over()
-            && first <= now
-        {
-            self.tell_one(number);
-        }
+        self.tell_all(now);
         // They go on before those that are ready: it was their time already when these began to wait for their turn.
         for parked in std::mem::take(&mut self.ready) {
             let number = self.next_number();
