@@ -67,6 +67,7 @@ fn main() -> ExitCode {
             &[Need::Step],
             loops,
         ),
+        case("timers_fire_by_the_clock", GCC, timers),
         case(
             "a_turn_that_takes_too_long_ends_and_is_named",
             GCC,
@@ -404,13 +405,43 @@ fn loops() {
     let folder = folder();
     let start = Instant::now();
     let command = ["timeout", "0.5", "sh", "-c", "while :; do :; done"];
-    let (text, code, report) = ran(folder.path(), &[], &command);
-    assert_eq!(code, Some(124), "{text}");
-    // A second that its turn lasts, and far less than one that nobody may end.
-    assert!(start.elapsed() < Duration::from_secs(15));
-    let order = &report["pinned"]["thread-order"];
-    assert_eq!(order["state"], "free");
-    assert!(order["why"].as_str().unwrap().contains("sent a signal"));
+    let Run {
+        code, instructions, ..
+    } = is_the_same(folder.path(), &command, 3);
+    assert_eq!(code, Some(124));
+    // Half a second, at a nanosecond an instruction.
+    assert!(
+        (500_000_000..510_000_000).contains(&instructions),
+        "{instructions}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+fn timers() {
+    let folder = folder();
+    let program = built(folder.path(), "timers.c");
+    let Run { text, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 3);
+    let lines: Vec<&str> = text.lines().collect();
+    for (line, beginning) in lines.iter().zip([
+        "alarm after ",
+        "ten intervals after ",
+        "every 5000 us, 4",
+        "of CPU time after ",
+        "timer after ",
+        "sleep -1, 1, 2.000",
+        "thread 7",
+        "file 1",
+        // Twenty million rounds of a volatile variable, at three nanoseconds or more each.
+        "file ",
+    ]) {
+        assert!(line.starts_with(beginning), "{text}");
+    }
+    assert_eq!(lines.len(), 9);
+    // As natively: a signal of the kernel's own, and one of a timer's (asm-generic/siginfo.h).
+    assert!(
+        lines[0].ends_with(" code 128") && lines[4].ends_with(" code -2, value 42"),
+        "{text}"
+    );
 }
 
 fn too_long() {

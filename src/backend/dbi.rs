@@ -23,6 +23,7 @@
 //! | `support` | what is refused, and what is shown instead of what is |
 
 mod addresses;
+mod alarms;
 mod clock;
 mod code;
 mod directory;

@@ -22,6 +22,7 @@ pub mod seccomp;
 pub mod shared;
 pub mod signals;
 pub mod spawn;
+pub mod timers;
 pub mod tree;
 pub mod waiting;
 

@@ -149,6 +149,16 @@ impl Stopped {
         ptrace::getsiginfo(self.tid)
     }
 
+    /// If the signal that stopped it is one that we have sent for a timer of setitimer(2): it looks like the kernel's own.
+    pub fn seem_sent_by_interval_timer(&self) -> nix::Result<()> {
+        let mut info = ptrace::getsiginfo(self.tid)?;
+        if super::timers::is_of_interval(&info) {
+            super::timers::as_from_kernel(&mut info);
+            ptrace::setsiginfo(self.tid, &info)?;
+        }
+        Ok(())
+    }
+
     /// Replaces the address that goes with the signal that stopped it (sigaction(2), `si_addr`).
     pub fn set_signal_address(&self, address: u64) -> nix::Result<()> {
         /// Offset of `si_addr` on 64-bit machines (asm-generic/siginfo.h).

@@ -99,7 +99,7 @@ const ENGINE_CALLS: [(libc::c_long, When); 16] = [
 
 /// System calls that tell the time or wait for it.
 #[cfg(target_arch = "x86_64")]
-const TIME_CALLS: [(libc::c_long, When); 24] = [
+const TIME_CALLS: [(libc::c_long, When); 29] = [
     (libc::SYS_clock_gettime, When::Always),
     (libc::SYS_gettimeofday, When::Always),
     (libc::SYS_time, When::Always),
@@ -108,6 +108,11 @@ const TIME_CALLS: [(libc::c_long, When); 24] = [
     (libc::SYS_setitimer, When::Always),
     (libc::SYS_timer_settime, When::Always),
     (libc::SYS_timerfd_settime, When::Always),
+    (libc::SYS_getitimer, When::Always),
+    (libc::SYS_timer_create, When::Always),
+    (libc::SYS_timer_gettime, When::Always),
+    (libc::SYS_timer_delete, When::Always),
+    (libc::SYS_timerfd_gettime, When::Always),
     (libc::SYS_nanosleep, When::Always),
     (libc::SYS_clock_nanosleep, When::Always),
     (libc::SYS_poll, When::Milliseconds(2)),

@@ -434,6 +434,7 @@ impl<'a> Tree<'a> {
         self.watcher
             .returned(process, &stopped)
             .map_err(follow("look at a system call's return"))?;
+        self.mind_timers(process, thread)?;
         if self.turns.asks(process) && stopped.makes_call_again().map_err(trace)? {
             self.again.insert(thread);
             return self.resume(stopped, Pace::ToReturn, None);
@@ -463,6 +464,7 @@ impl<'a> Tree<'a> {
         self.rest.wait_before(process, stopped);
         let looked = self.watcher.calling(process, stopped);
         let call = looked.map_err(follow("look at a system call"))?;
+        self.mind_timers(process, stopped.tid())?;
         if call == Call::Make
             && let Some(random) = &mut self.random
             && random.answer(process, stopped).map_err(trace)?
@@ -470,6 +472,19 @@ impl<'a> Tree<'a> {
             return Ok(Call::Done);
         }
         Ok(call)
+    }
+
+    /// Whoever has its turn while a timer runs is stopped when that fires.
+    fn mind_timers(&mut self, process: Pid, thread: Pid) -> Result<(), TreeError> {
+        if !self.take_turns || self.watcher.next_alarm().is_none() {
+            return Ok(());
+        }
+        let alone = self.turns.timed((thread, process));
+        if alone.map_err(follow("let threads take turns"))? {
+            self.set_turns(process, true)?;
+        }
+        let limited = self.turns.set_limit(&mut *self.watcher);
+        limited.map_err(follow("limit a turn"))
     }
 
     /// What was reported goes on.

@@ -12,6 +12,7 @@ pub mod course;
 mod deadline;
 mod host;
 mod requests;
+mod timers;
 mod turns;
 
 use std::cell::RefCell;
@@ -28,6 +29,7 @@ use self::course::Recorder;
 use self::deadline::Deadline;
 use self::host::Told;
 use self::requests::Between;
+use self::timers::{TimerCall, Timers};
 use self::turns::Turn;
 use super::clock::Clock;
 use super::code::Change;
@@ -108,6 +110,8 @@ enum Expected {
     },
     /// The return of a call that waits for a time.
     Wait(Waiting),
+    /// The return of a call that makes or sets a timer.
+    Timer(TimerCall),
     /// The return of a call that tells what is not so for the program.
     Told(Told),
     /// The return of a system call whose answer is recorded.
@@ -196,6 +200,7 @@ pub struct Engine {
     turn: Turn,
     /// Until when may compute whose turn it is.
     deadline: Deadline,
+    timers: Timers,
     /// Where the kernel does not fix addresses and they shall be: whether they are.
     fixed_addresses: Option<io::Result<()>>,
     failure: Option<Failure>,
@@ -250,6 +255,7 @@ impl Engine {
             magic: calls::first_magic(),
             turn: Turn::default(),
             deadline: Deadline::default(),
+            timers: Timers::default(),
             fixed_addresses: None,
             failure: None,
             log,
@@ -674,6 +680,7 @@ impl Watcher for Engine {
                 or_own,
             } => self.opened(stopped, second, path, or_own),
             Expected::Wait(waiting) => self.waited(process, stopped, waiting),
+            Expected::Timer(call) => self.timer_called(process, stopped, call),
             Expected::Told(told) => {
                 self.told(stopped, told)?;
                 let number = stopped.registers()?.orig_rax as libc::c_long;
@@ -716,6 +723,14 @@ impl Watcher for Engine {
 
     fn limit(&mut self, process: Pid, thread: Pid, limit: Limit) -> io::Result<()> {
         self.set_limit(process, thread, limit)
+    }
+
+    fn next_alarm(&self) -> Option<u64> {
+        self.first_timer()
+    }
+
+    fn alarm(&mut self, now: u64) -> io::Result<()> {
+        self.fire_timers(now)
     }
 
     fn is_last_call(&mut self, process: Pid, stopped: &Stopped) -> io::Result<bool> {
@@ -770,6 +785,9 @@ impl Watcher for Engine {
             // The instruction there goes on where nothing can be executed: natively, that is where it faults.
             stopped.set_signal_address((pc | (PAGE - 1)) + 1)?;
         }
+        if timers::INTERVAL_SIGNALS.contains(&signal) {
+            stopped.seem_sent_by_interval_timer()?;
+        }
         if signal == libc::SIGSEGV && self.clock_faulted(process, stopped, &registers)? {
             return Ok(nothing);
         }
@@ -822,6 +840,7 @@ impl Watcher for Engine {
             area.used.set(false);
         }
         if tid == process {
+            self.timers.ended(process);
             // What cannot be read is an error below.
             let _ = self.turn_over(process);
             if let Err(overflow) = self.program_over(process) {

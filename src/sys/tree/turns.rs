@@ -103,13 +103,25 @@ impl Turns {
 
     /// Thread `maker`, which has its turn, has made another, and both have to ask from now on ([`Watcher::turns`]).
     pub(super) fn born(&mut self, maker: (Pid, Pid), child: (Pid, Pid)) -> io::Result<()> {
+        self.group_of(maker)?.born(child);
+        Ok(())
+    }
+
+    /// A timer runs: a thread that is alone has to ask from now on, too. Whether it is.
+    pub(super) fn timed(&mut self, thread: (Pid, Pid)) -> io::Result<bool> {
+        let alone = self.group.is_none();
+        self.group_of(thread)?;
+        Ok(alone)
+    }
+
+    /// The threads that take turns; so far this one.
+    fn group_of(&mut self, thread: (Pid, Pid)) -> io::Result<&mut Group> {
         if self.nudge.is_none() {
             self.nudge = Some(Nudge::each(LOOK_EVERY / 4)?);
         }
         let slices = self.slices;
-        let group = self.group.get_or_insert_with(|| Group::of(maker, slices));
-        group.born(child);
-        Ok(())
+        let group = &mut self.group;
+        Ok(group.get_or_insert_with(|| Group::of(thread, slices)))
     }
 
     /// There is a new thread: whose turn it is may have to let it go on.
@@ -218,7 +230,9 @@ impl Turns {
             return Ok(Next::Wait);
         };
         let next = group.advance(watcher, &mut self.held)?;
-        if let Some(process) = group.is_one() {
+        if let Some(process) = group.is_one()
+            && watcher.next_alarm().is_none()
+        {
             if self.asks(process) {
                 watcher.turns(process, false)?;
             }

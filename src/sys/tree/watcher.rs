@@ -131,6 +131,14 @@ pub trait Watcher {
     fn limit(&mut self, _process: Pid, _thread: Pid, _limit: Limit) -> io::Result<()> {
         Ok(())
     }
+    /// When the first timer of the tree fires, by its clock. Where threads take turns.
+    fn next_alarm(&self) -> Option<u64> {
+        None
+    }
+    /// By the clock of the tree it is `now`: timers fire that are due. All threads hold still or sleep.
+    fn alarm(&mut self, _now: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Whether the turn of the thread of `process` ends with the call that it is about to make, because it has made so many.
     fn is_last_call(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<bool> {
         Ok(false)

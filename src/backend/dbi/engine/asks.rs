@@ -25,7 +25,7 @@ use crate::sys::tree::Call;
 const FLAGS: u64 = 0x8d5;
 const CARRY: u64 = 1;
 
-const NS_PER_SECOND: u64 = 1_000_000_000;
+pub(super) const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// What is to be done when a call that waits has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +192,15 @@ impl Engine {
         Ok(())
     }
 
+    /// A process has slept until then. Who looks at the clock next sees no earlier time.
+    pub(super) fn sleeps_until(&mut self, process: Pid, time: u64) -> io::Result<()> {
+        let now = self.exact_time(process)?;
+        self.slept(process, time.saturating_sub(now))?;
+        let area = self.clock_area(process)?;
+        area.slots().store_u64(slot::LIMIT.into(), 0);
+        Ok(())
+    }
+
     /// A process, and the area that its clock is in.
     fn process_and_clock(&mut self, pid: Pid) -> io::Result<(&mut Process, Rc<Area>)> {
         let area = self.clock_area(pid)?;
@@ -219,6 +228,9 @@ impl Engine {
         stopped: &Stopped,
         registers: &user_regs_struct,
     ) -> io::Result<Option<Call>> {
+        if let Some(call) = self.timer_call(process, stopped, registers)? {
+            return Ok(Some(call));
+        }
         let number = registers.orig_rax as libc::c_long;
         match number {
             libc::SYS_getrusage | libc::SYS_times => {
@@ -233,7 +245,7 @@ impl Engine {
                 Ok(Some(Call::Make))
             }
             libc::SYS_timer_settime | libc::SYS_timerfd_settime => {
-                self.set_timer(process, stopped, registers).map(Some)
+                self.set_real_timer(process, stopped, registers).map(Some)
             }
             _ => match Wait::of(number, registers) {
                 Some(wait) => self.wait(process, stopped, wait, *registers).map(Some),
@@ -327,7 +339,7 @@ impl Engine {
             }
             Until::Moment { address, clock } => {
                 let moment = words(stopped, address).and_then(|words| nanoseconds(words, 1));
-                let now = match self.takes_turns(process) {
+                let now = match self.waits_by_clock(process) {
                     true => self.exact_time(process)?,
                     false => self.time_of(process),
                 };
@@ -344,7 +356,7 @@ impl Engine {
             flags: None,
             in_turn: None,
         };
-        if self.takes_turns(process) {
+        if self.waits_by_clock(process) {
             return self.wait_in_turn(process, stopped, waiting, registers);
         }
         if let Until::Moment { clock, .. } = wait.until {
@@ -364,6 +376,11 @@ impl Engine {
         }
         self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
         Ok(Call::ReportReturn)
+    }
+
+    /// Whether a call that waits for a time does so by the clock of the tree: threads take turns, or a timer may fire before.
+    fn waits_by_clock(&self, process: Pid) -> bool {
+        self.takes_turns(process) || self.first_timer().is_some()
     }
 
     /// The same where threads take turns: the call waits without a limit, until it is told that its time is over.
@@ -406,8 +423,7 @@ impl Engine {
             rax: wait.passed as u64,
             ..registers
         })?;
-        let now = self.exact_time(process)?;
-        self.slept(process, over.saturating_sub(now))?;
+        self.sleeps_until(process, over)?;
         if wait.tells_rest {
             tell_rest(stopped, wait, 0);
         }
@@ -415,7 +431,7 @@ impl Engine {
     }
 
     /// The call is made with these bytes in the place of what an argument leads to.
-    fn replace_moment(
+    pub(super) fn replace_moment(
         &self,
         stopped: &Stopped,
         mut registers: user_regs_struct,
@@ -453,8 +469,20 @@ impl Engine {
             Some((wait, ns)) if result == wait.passed && waiting.in_turn.is_none() => {
                 self.slept(process, ns)?;
             }
-            Some((wait, ns)) if wait.tells_rest && result > 0 => tell_rest(stopped, wait, ns),
+            Some((wait, ns)) if wait.tells_rest && result > 0 => {
+                let rest = match waiting.in_turn {
+                    Some((_, over)) => over.saturating_sub(self.exact_time(process)?),
+                    None => ns,
+                };
+                tell_rest(stopped, wait, rest);
+            }
             _ => {}
+        }
+        if let Some((_, over)) = waiting.in_turn
+            && (result == -i64::from(libc::EINTR) || ptrace::restarts(&registers))
+        {
+            let left = over.saturating_sub(self.exact_time(process)?);
+            tell_left(stopped, &registers, left);
         }
         Ok(())
     }
@@ -498,7 +526,7 @@ impl Engine {
     }
 
     /// timer_settime and timerfd_settime: a moment becomes the time that is left until then.
-    fn set_timer(
+    fn set_real_timer(
         &mut self,
         process: Pid,
         stopped: &Stopped,
@@ -540,7 +568,7 @@ impl Engine {
 }
 
 /// The moment of a timer, whose clock is not known: one of the time of day is far from all others.
-fn until(moment: u64, now: u64) -> u64 {
+pub(super) fn until(moment: u64, now: u64) -> u64 {
     let of_day = moment >= crate::dbi::layout::EPOCH_NS / 2;
     let clock = if of_day {
         libc::CLOCK_REALTIME
@@ -557,14 +585,14 @@ fn real(clock: i32) -> io::Result<u64> {
 }
 
 /// Two words of the program.
-fn words(stopped: &Stopped, address: u64) -> Option<[i64; 2]> {
+pub(super) fn words(stopped: &Stopped, address: u64) -> Option<[i64; 2]> {
     let mut bytes = [0; 16];
     let got = stopped.read(address, &mut bytes).ok()?;
     let word = |at: usize| bytes[at..at + 8].try_into().map_or(0, i64::from_ne_bytes);
     (got == bytes.len()).then(|| [word(0), word(8)])
 }
 
-fn pair(first: u64, second: u64) -> [u8; 16] {
+pub(super) fn pair(first: u64, second: u64) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&first.to_ne_bytes());
     bytes[8..].copy_from_slice(&second.to_ne_bytes());
@@ -572,11 +600,11 @@ fn pair(first: u64, second: u64) -> [u8; 16] {
 }
 
 /// `struct timespec`.
-fn timespec(ns: u64) -> [u8; 16] {
+pub(super) fn timespec(ns: u64) -> [u8; 16] {
     pair(ns / NS_PER_SECOND, ns % NS_PER_SECOND)
 }
 
-/// The kernel has written how much real time was left: by the virtual clock none has passed.
+/// The kernel has written how much real time was left: by the virtual clock it is this.
 fn tell_rest(stopped: &Stopped, wait: Wait, ns: u64) {
     let (address, rest) = match wait.until {
         Until::Timespec(address) => (address, timespec(ns)),
@@ -585,6 +613,20 @@ fn tell_rest(stopped: &Stopped, wait: Wait, ns: u64) {
     };
     // Memory that cannot be written the kernel has not written either.
     let _ = stopped.write(address, &rest);
+}
+
+/// A sleep was cut short: where it was asked to, it tells how much was left (nanosleep(2)). In its place the kernel has made
+/// a call that does not.
+fn tell_left(stopped: &Stopped, registers: &user_regs_struct, ns: u64) {
+    let address = match registers.orig_rax as libc::c_long {
+        libc::SYS_nanosleep => registers.rsi,
+        libc::SYS_clock_nanosleep if registers.rsi & MOMENT == 0 => registers.r10,
+        _ => 0,
+    };
+    if address != 0 {
+        // Where it cannot be written, the kernel says so when it has slept: too late for us.
+        let _ = stopped.write(address, &timespec(ns));
+    }
 }
 
 /// A register of which `bits` replace so many bytes: the upper half of 64 becomes zero, smaller parts leave the rest.

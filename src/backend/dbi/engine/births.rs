@@ -32,6 +32,7 @@ impl Engine {
         let result = self.program_over(pid);
         self.keep(result)?;
         self.threads.retain(|_, thread| thread.process != pid);
+        self.timers.executed(pid);
         if let Some(why) = support::refused_program(pid) {
             return self.refuse(pid, why);
         }

@@ -111,6 +111,13 @@ impl Engine {
         Ok(self.turn.time)
     }
 
+    /// Time has passed for a process, and for all others.
+    pub(super) fn time_is_at_least(&mut self, process: Pid, time: u64) -> io::Result<()> {
+        self.sleeps_until(process, time)?;
+        self.turn.time = self.turn.time.max(time);
+        Ok(())
+    }
+
     /// A process goes on with others beside it: if there were no turns before, this one is its.
     pub(super) fn begin_turns(&mut self, process: Pid) {
         self.turn.process.get_or_insert(process);

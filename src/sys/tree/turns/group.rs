@@ -300,7 +300,9 @@ impl Group {
         let Some(holder) = self.holder else {
             return self.choose(watcher);
         };
-        if !(self.ready.is_empty() && self.back.is_empty())
+        if self.free.is_some()
+            && (!(self.ready.is_empty() && self.back.is_empty())
+                || self.sleeps_before_alarm(holder, watcher))
             && let Some(process) = self.free.take()
         {
             // It may be in the kernel, and wait there for somebody that goes on now.
@@ -308,6 +310,11 @@ impl Group {
             self.interrupt(holder);
         }
         self.hurry(holder, watcher, held)
+    }
+
+    /// Whether a thread that is not asked has gone to sleep, while a timer runs: by the clock it is time then.
+    fn sleeps_before_alarm(&mut self, thread: Pid, watcher: &dyn Watcher) -> bool {
+        watcher.next_alarm().is_some() && self.sleeper(thread, |sleeper| sleeper.is_asleep(false))
     }
 
     /// Whether everything has happened that the last turn has set off.
@@ -403,7 +410,7 @@ impl Group {
         }
         if std::mem::take(&mut self.overdue) {
             let now = watcher.now(self.latest)?;
-            self.tell_all(now);
+            self.tell_all(now, watcher)?;
             return Ok(Next::Look);
         }
         // A call that did not wait: it is still the same turn.
@@ -470,7 +477,7 @@ impl Group {
             return Ok(());
         };
         let limit = Limit {
-            until: self.first_over().map(|(first, _)| first),
+            until: self.first_due(watcher),
             slice: self.slices && self.threads.len() > 1 && !self.is_free(process),
         };
         let limit_of = Some((thread, limit));
@@ -515,7 +522,7 @@ impl Group {
 
     /// Tells threads that their time is over, if it is; if all sleep, the first of them when its time has passed.
     fn tell(&mut self, watcher: &mut dyn Watcher) -> io::Result<Option<Next>> {
-        let Some((first, number)) = self.first_over() else {
+        let Some(first) = self.first_due(watcher) else {
             return Ok(None);
         };
         let now = watcher.now(self.latest)?;
@@ -530,16 +537,38 @@ impl Group {
             }
         }
         self.idle_until = None;
-        self.tell_one(number);
+        self.tell_first(first, watcher)?;
         Ok(Some(Next::Look))
     }
 
+    /// Tells whose time is over first, at that time.
+    fn tell_first(&mut self, time: u64, watcher: &mut dyn Watcher) -> io::Result<()> {
+        if watcher.next_alarm().is_some_and(|alarm| alarm <= time) {
+            return self.ring(time, watcher);
+        }
+        if let Some((_, number)) = self.first_over() {
+            self.tell_one(number);
+        }
+        Ok(())
+    }
+
+    /// Timers fire that are due.
+    fn ring(&mut self, time: u64, watcher: &mut dyn Watcher) -> io::Result<()> {
+        self.settled = false;
+        self.sends_signals();
+        watcher.alarm(time)
+    }
+
     /// Tells all whose time is over by `now`.
-    fn tell_all(&mut self, now: u64) {
+    fn tell_all(&mut self, now: u64, watcher: &mut dyn Watcher) -> io::Result<()> {
         while let Some((first, number)) = self.first_over()
             && first <= now
         {
             self.tell_one(number);
+        }
+        match watcher.next_alarm() {
+            Some(alarm) if alarm <= now => self.ring(now, watcher),
+            _ => Ok(()),
         }
     }
 
@@ -549,6 +578,12 @@ impl Group {
             let thread = inside.tid;
             self.interrupt(thread);
         }
+    }
+
+    /// When the first time is over that somebody waits for, or the first timer fires.
+    fn first_due(&self, watcher: &dyn Watcher) -> Option<u64> {
+        let over = self.first_over().map(|(first, _)| first);
+        over.into_iter().chain(watcher.next_alarm()).min()
     }
 
     /// Whose time is over first of those that wait for one, and when.
@@ -570,7 +605,7 @@ impl Group {
         // To look is work, and there may be many reports in a turn.
         self.since = Instant::now();
         let now = watcher.now(self.latest)?;
-        let over = self.first_over().is_some_and(|(first, _)| first <= now);
+        let over = self.first_due(watcher).is_some_and(|first| first <= now);
         if !over && self.ready.is_empty() && self.back.is_empty() {
             return Ok(Next::Wait);
         }
@@ -594,7 +629,7 @@ impl Group {
         if held.is_ok() {
             *held = Err(io::Error::other(why));
         }
-        self.end_turn(holder, now);
+        self.end_turn(holder, now, watcher)?;
         Ok(Next::Look)
     }
 
@@ -612,8 +647,8 @@ impl Group {
     }
 
     /// Ends a turn wherever the thread stands.
-    fn end_turn(&mut self, holder: Pid, now: u64) {
-        self.tell_all(now);
+    fn end_turn(&mut self, holder: Pid, now: u64, watcher: &mut dyn Watcher) -> io::Result<()> {
+        self.tell_all(now, watcher)?;
         // They go on before those that are ready: it was their time already when these began to wait for their turn.
         for parked in std::mem::take(&mut self.ready) {
             let number = self.next_number();
@@ -622,5 +657,6 @@ impl Group {
         self.enters(holder, For::Anything);
         self.last = None;
         self.interrupt(holder);
+        Ok(())
     }
 }
