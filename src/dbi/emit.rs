@@ -432,6 +432,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     /// The unit is complete and goes on at `target`.
     fn finish(&mut self, target: u64) {
+        if self.takes_time(target) && self.plan.findings.free_back {
+            return self.finish_in_time(target);
+        }
         let n = self.plan.insts.len() as u16;
         self.done = n;
         self.mark_as(Pc::At(target), 0);
@@ -513,6 +516,9 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             let edge = self.edge(target, self.done + 1);
             self.out.hot.branch(condition, edge);
             return;
+        }
+        if self.takes_time(target) && self.plan.findings.free_back {
+            return self.branch_in_time(condition, target);
         }
         let way = self.way(target);
         let patch = self.out.hot.branch_patchable(condition, way.to);

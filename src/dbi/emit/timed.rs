@@ -5,12 +5,10 @@
 //! the last. Which they are depends on the program's code alone, and not on how it was cut into units: so the stop is at the
 //! same place in every run.
 
+use super::turns::NOT_ZERO;
 use super::{ExitKind, Pc, Way, Writer, spilled};
 use crate::dbi::assemble::RCX;
 use crate::dbi::layout::slot;
-
-/// Condition of a branch that is taken if the result was 0 (Intel SDM volume 1, appendix B).
-const ZERO: u8 = 4;
 
 impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     /// Whether going on from the unit's end at `target` takes from the budget.
@@ -18,29 +16,60 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.site.timed && target < self.plan.end()
     }
 
-    /// Cold code that takes from the budget and goes on at `target`.
-    pub(super) fn way_in_time(&mut self, target: u64) -> Way {
+    /// The end of a unit that goes on at `target` and takes from the budget, where flags are dead there.
+    pub(super) fn finish_in_time(&mut self, target: u64) {
+        let n = self.plan.insts.len() as u16;
+        self.done = n;
+        let over = self.leave_in_time(target);
+        let (onward, linked) = self.destination(target);
+        self.mark_as(Pc::At(target), 0);
+        self.out.hot.decrement(slot::BUDGET);
+        let patch = self.out.hot.branch_patchable(NOT_ZERO, onward);
+        let way = Way {
+            to: onward,
+            patch: None,
+            linked,
+        };
+        self.link(target, &way, patch, n);
+        self.out.hot.jump(over);
+    }
+
+    /// The same over which a conditional branch goes on behind the unit that is not taken.
+    pub(super) fn branch_in_time(&mut self, condition: u8, target: u64) {
+        // jcc of the opposite condition, over what follows
+        self.out.hot.raw(&[0x70 | condition ^ 1, 0]);
+        let start = self.out.hot.bytes.len();
+        self.finish_in_time(target);
+        let over = self.out.hot.bytes.len() - start;
+        self.out.hot.bytes[start - 1] = over as u8;
+        self.finish(self.plan.end());
+    }
+
+    /// Cold code that leaves for `target` because the budget is used up; its address.
+    fn leave_in_time(&mut self, target: u64) -> u64 {
         let n = self.plan.insts.len() as u16;
         let over = self.leave(target, n, true);
         self.exit(target, 0, None, n, ExitKind::Turn, false);
+        over
+    }
+
+    /// Cold code that takes from the budget and goes on at `target`.
+    pub(super) fn way_in_time(&mut self, target: u64) -> Way {
+        let n = self.plan.insts.len() as u16;
+        let over = self.leave_in_time(target);
         let (onward, linked) = self.destination(target);
         let to = self.out.cold.here();
         self.mark_cold(target, n, true, 0);
-        if self.plan.findings.free_back {
-            self.out.cold.decrement(slot::BUDGET);
-            self.out.cold.branch(ZERO, over);
-        } else {
-            self.out.cold.store(slot::RCX, RCX);
-            self.mark_cold(target, n, true, spilled::RCX);
-            let more = self.out.cold.count_down(slot::BUDGET);
-            self.out.cold.restore_rcx();
-            self.mark_cold(target, n, true, 0);
-            self.out.cold.jump(over);
-            self.mark_cold(target, n, true, spilled::RCX);
-            self.out.cold.land(more);
-            self.out.cold.restore_rcx();
-            self.mark_cold(target, n, true, 0);
-        }
+        self.out.cold.store(slot::RCX, RCX);
+        self.mark_cold(target, n, true, spilled::RCX);
+        let more = self.out.cold.count_down(slot::BUDGET);
+        self.out.cold.restore_rcx();
+        self.mark_cold(target, n, true, 0);
+        self.out.cold.jump(over);
+        self.mark_cold(target, n, true, spilled::RCX);
+        self.out.cold.land(more);
+        self.out.cold.restore_rcx();
+        self.mark_cold(target, n, true, 0);
         let patch = self.out.cold.jump_patchable(onward);
         Way {
             to,

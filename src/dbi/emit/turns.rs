@@ -11,7 +11,7 @@ use crate::dbi::layout::slot;
 use crate::dbi::plan::Plan;
 
 /// Condition of a branch that is taken if the result was not 0 (Intel SDM volume 1, appendix B).
-const NOT_ZERO: u8 = 5;
+pub(super) const NOT_ZERO: u8 = 5;
 
 /// A `syscall` for which threads take turns.
 #[derive(Clone, Copy, Debug)]
