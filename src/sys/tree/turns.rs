@@ -9,7 +9,8 @@
 //! To be told of each call costs time. A process of one thread is not asked while all others wait for nothing but a signal
 //! or a child's end: none of them goes on before it ends or sends a signal, and of these we are told in any case.
 //!
-//! What comes from outside (a server, a timer, a terminal) comes when it comes.
+//! Who computes while others wait for a time is stopped in time, if the watcher can do that ([`Watcher::limit`]): then these
+//! go on first. What comes from outside (a server, a terminal) comes when it comes.
 //!
 //! Here is what the tree tells and asks; `group` has the threads and chooses, `patience` how long a turn may take.
 
