@@ -16,6 +16,9 @@ use crate::layout::{
     CODE, CODE_BYTES, FAR_MEMORY, FS_BASE, IMAGES, MEMORY_BYTES, NEAR_MEMORY, RUNTIME, STATE,
 };
 
+/// Has the engine stop a program after each few backward or indirect jumps and calls (`backend/dbi/engine/deadline.rs`).
+const TIMED: [(&str, &str); 1] = [("COUNTERFOIL_TIMED_ROUNDS", "3")];
+
 /// Room for all records of a program.
 const LOG_BYTES: u64 = 64 << 20;
 
@@ -237,20 +240,29 @@ impl Program {
     pub fn compare(&self) -> Result<(), Failed> {
         let native = self.run(&mut Command::new(&self.file), "native", "stdout")?;
         let native = self.dump(&native, "natively")?;
-        let (engine, count) = self.counted("dbi")?;
-        let engine = self.dump(&engine, "under the engine")?;
-        if let Some(text) = difference(&native, &engine, &self.generated.notes) {
-            return Err(format!("{}: {text}", self.file.display()).into());
-        }
-        if self.stepped {
-            let (_, stepped) = self.counted("step")?;
-            if stepped != count {
-                let file = self.file.display();
-                return Err(format!("{file}: dbi counts {count}, step {stepped}").into());
+        let (engine, count) = self.counted("dbi", &[])?;
+        let (timed, timed_count) = self.counted("dbi", &TIMED)?;
+        for engine in [engine, timed] {
+            let engine = self.dump(&engine, "under the engine")?;
+            if let Some(text) = difference(&native, &engine, &self.generated.notes) {
+                return Err(format!("{}: {text}", self.file.display()).into());
             }
+        }
+        self.same("in timed code", timed_count, count)?;
+        if self.stepped {
+            let (_, stepped) = self.counted("step", &[])?;
+            self.same("step", stepped, count)?;
         }
         self.tell_outcomes(&native)?;
         Ok(fs::remove_dir_all(self.beside(""))?)
+    }
+
+    fn same(&self, how: &str, other: u64, count: u64) -> Result<(), Failed> {
+        if other == count {
+            return Ok(());
+        }
+        let file = self.file.display();
+        Err(format!("{file}: dbi counts {count}, {how} {other}").into())
     }
 
     /// Appends to the file that `COUNTERFOIL_ORACLE_OUTCOMES` names, if it does, a line for each instruction that was
@@ -276,8 +288,9 @@ impl Program {
     }
 
     /// What the program has written under a backend (to standard error, as standard output is the report's), and its count.
-    fn counted(&self, backend: &str) -> Result<(Vec<u8>, u64), Failed> {
+    fn counted(&self, backend: &str, variables: &[(&str, &str)]) -> Result<(Vec<u8>, u64), Failed> {
         let mut command = counterfoil(&["count", "--backend", backend, "--json", "--"]);
+        command.envs(variables.iter().copied());
         let report = format!("{backend}-report");
         self.run(command.arg(&self.file), backend, &report)?;
         let text = fs::read(self.beside(&report))?;

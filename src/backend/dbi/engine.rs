@@ -252,7 +252,7 @@ impl Engine {
             instructions: 0,
             magic: calls::first_magic(),
             turn: Turn::default(),
-            deadline: Deadline::default(),
+            deadline: Deadline::none(),
             timers: Timers::default(),
             fixed_addresses: None,
             failure: None,

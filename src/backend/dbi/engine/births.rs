@@ -9,7 +9,6 @@ use super::super::clock::Clock;
 use super::super::setup;
 use super::super::space::{Area, Space};
 use super::super::support;
-use super::deadline::NO_END;
 use super::{Engine, Expected, Process, Thread, files, unknown};
 use crate::backend::marks::Marks;
 use crate::dbi::layout::{CALLS_KNOWN, MAGIC_CALL, slot};
@@ -46,7 +45,7 @@ impl Engine {
             &self.pool,
             self.store.as_ref(),
             self.want.regions,
-            self.is_limited(),
+            self.deadline.begins_timed(),
             self.machine,
             self.folder.as_ref(),
         )?;
@@ -147,7 +146,8 @@ impl Engine {
         for at in [slot::REASON, slot::TURNS, slot::PAUSES, slot::ROUNDS] {
             area.slots().store_u64(at.into(), 0);
         }
-        area.slots().store_u64(slot::BUDGET.into(), NO_END);
+        area.slots()
+            .store_u64(slot::BUDGET.into(), self.deadline.at_birth());
         if self.machine.turns {
             area.slots().write(slot::QUICK.into(), &QUICK_CALLS);
         }

@@ -17,7 +17,11 @@ const MOST_ROUNDS: u64 = 1 << 22;
 const FEWEST_ROUNDS: u64 = 1 << 9;
 
 /// More than anybody goes.
-pub(super) const NO_END: u64 = u64::MAX / 2;
+const NO_END: u64 = u64::MAX / 2;
+
+/// Has all code be timed, and ask after so many rounds, so that tests execute it all. Only builds with debug assertions know
+/// this variable.
+const ROUNDS_VARIABLE: &str = "COUNTERFOIL_TIMED_ROUNDS";
 
 /// How long a thread may compute while others of its process wait: far longer than what threads do in loops that wait for each
 /// other, and some ten times what a kernel gives them beside each other.
@@ -39,7 +43,7 @@ impl Pace {
 }
 
 /// The limit of a turn.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     until: Option<u64>,
     /// Whether it is at most a slice.
@@ -47,16 +51,45 @@ pub(super) struct Deadline {
     /// When was looked last, and how many rounds were given then.
     last: Option<(u64, u64)>,
     pace: Option<Pace>,
+    /// Rounds of who has no limit.
+    no_end: u64,
 }
 
 impl Deadline {
+    /// No limit.
+    pub(super) fn none() -> Deadline {
+        let rounds = || std::env::var(ROUNDS_VARIABLE).ok()?.parse().ok();
+        let rounds = if cfg!(debug_assertions) {
+            rounds()
+        } else {
+            None
+        };
+        Deadline {
+            until: None,
+            slice: false,
+            last: None,
+            pace: None,
+            no_end: rounds.unwrap_or(NO_END),
+        }
+    }
+
+    /// Whether a program that begins is timed from its beginning.
+    pub(super) fn begins_timed(&self) -> bool {
+        self.until.is_some() || self.no_end != NO_END
+    }
+
+    /// How many rounds a thread has that begins.
+    pub(super) fn at_birth(&self) -> u64 {
+        self.no_end
+    }
+
     /// The next limit.
     fn next(self, limit: Limit) -> Deadline {
         Deadline {
             until: limit.until,
             slice: limit.slice,
             last: None,
-            pace: self.pace,
+            ..self
         }
     }
 
@@ -67,7 +100,7 @@ impl Deadline {
     /// How many rounds to go on before it is looked for the first time; `now`: if the time is known.
     fn first_rounds(&mut self, now: Option<u64>) -> u64 {
         match now {
-            _ if self.is_none() => NO_END,
+            _ if self.is_none() => self.no_end,
             Some(now) => self.rounds(now).unwrap_or(FEWEST_ROUNDS),
             None => FIRST_ROUNDS,
         }
@@ -76,7 +109,7 @@ impl Deadline {
     /// How many rounds to go on before it is looked again, if it is `now`; none when it is time.
     fn rounds(&mut self, now: u64) -> Option<u64> {
         if self.is_none() {
-            return Some(NO_END);
+            return Some(self.no_end);
         }
         if std::mem::take(&mut self.slice) {
             // To look at each turn's beginning would cost more than it gains.
@@ -116,11 +149,6 @@ impl Engine {
             slice: false,
         };
         self.set_limit(process, process, limit)
-    }
-
-    /// Whether somebody waits for a time.
-    pub(super) fn is_limited(&self) -> bool {
-        self.deadline.until.is_some()
     }
 
     /// Has a process execute timed code. Where there is no room to leave what it executes now, it goes on with that: then its
@@ -168,7 +196,7 @@ mod tests {
     #[test]
     fn looks_are_few_and_the_last_step_is_small() {
         for (until, per_round) in [(1_000_000_000, 3), (5_000_000, 700), (50_000, 1)] {
-            let mut deadline = Deadline::default().next(Limit {
+            let mut deadline = Deadline::none().next(Limit {
                 until: Some(until),
                 slice: false,
             });
