@@ -74,7 +74,16 @@ fn main() -> ExitCode {
             too_long,
         ),
         case("who_computes_is_stopped_in_time", GCC, in_time),
-        case("slices_end_turns_that_nobody_else_would", GCC, slices),
+        case(
+            "a_thread_that_waits_without_a_sign_has_a_slice",
+            GCC,
+            slices,
+        ),
+        case(
+            "slices_end_turns_that_nobody_else_would",
+            GCC,
+            slices_of_all,
+        ),
         case("all_threads_end_when_time_is_up", GCC, time_is_up),
         case("threads_run_freely_when_asked_for", GCC, free),
         case("turns_need_the_engine_and_its_clock", GCC, refusals),
@@ -446,7 +455,7 @@ fn timers() {
 
 fn too_long() {
     let folder = folder();
-    let program = built(folder.path(), "waits.c");
+    let program = built(folder.path(), "waits_shared.c");
     let (text, code, report) = ran(folder.path(), &[], &[program.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{text}");
     let order = &report["pinned"]["thread-order"];
@@ -469,19 +478,31 @@ fn in_time() {
     );
 }
 
+/// Rounds of a loop that a slice has, and what each executes at least.
+const SLICE: u64 = 1 << 23;
+
 fn slices() {
     let folder = folder();
     let program = built(folder.path(), "waits.c");
-    let command = [program.to_str().unwrap()];
+    let Run { instructions, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 3);
+    assert!(
+        (3 * SLICE..8 * SLICE).contains(&instructions),
+        "{instructions}"
+    );
+}
+
+fn slices_of_all() {
+    let folder = folder();
+    let program = built(folder.path(), "waits_shared.c");
     let count = || {
+        let command = [program.to_str().unwrap()];
         let (text, code, report) = ran(folder.path(), &["--threads", "slices"], &command);
         assert_eq!(code, Some(0), "{text}");
         assert_eq!(report["pinned"]["thread-order"]["state"], "pinned");
         common::instructions(&report)
     };
     let first = count();
-    // One slice, at a nanosecond an instruction.
-    assert!((50_000_000..51_000_000).contains(&first), "{first}");
+    assert!((3 * SLICE..8 * SLICE).contains(&first), "{first}");
     assert_eq!(count(), first);
 }
 

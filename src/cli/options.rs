@@ -47,8 +47,8 @@ pub struct Counting {
     #[arg(long, value_name = "TIME")]
     pub time: Option<Time>,
     /// How threads and processes run under dbi: turns (one at a time, in the same order in every run; the default), slices
-    /// (the same, 50 ms of virtual time a turn at most: for threads that compute while they wait for each other) or free (as
-    /// the kernel has them run).
+    /// (the same, and no turn is long: for programs whose report says that a turn was ended) or free (as the kernel has them
+    /// run).
     #[arg(long, value_name = "THREADS")]
     pub threads: Option<Threads>,
     /// Give the program this variable, or with NAME alone the one we have; pinned runs get few others.

@@ -144,7 +144,7 @@ pub enum Threads {
     /// One at a time, until it waits for something: in the same order in every run.
     #[default]
     Turns,
-    /// The same, and not for longer than a slice of virtual time.
+    /// The same, and not for longer than a slice.
     Slices,
     /// As the kernel has them run.
     Free,
@@ -229,7 +229,7 @@ pub struct Machine {
     pub host: bool,
     /// Whether threads and processes take turns.
     pub turns: bool,
-    /// Whether a turn takes a slice of virtual time at most.
+    /// Whether no turn takes longer than a slice.
     pub slices: bool,
 }
 

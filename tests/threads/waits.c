@@ -1,10 +1,11 @@
-// A thread that waits in a way that nobody can tell from work: it counts meanwhile.
+// A thread that waits for another in a way that nobody can tell from work: it counts meanwhile.
 #include <pthread.h>
 #include <sched.h>
 static volatile int done;
 static volatile long rounds;
 static void *waits(void *none) {
-    while (!done) rounds++;
+    while (!done)
+        rounds++;
     return none;
 }
 int main(void) {

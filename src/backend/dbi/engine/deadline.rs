@@ -23,9 +23,8 @@ const NO_END: u64 = u64::MAX / 2;
 /// this variable.
 const ROUNDS_VARIABLE: &str = "COUNTERFOIL_TIMED_ROUNDS";
 
-/// How long a thread may compute while others of its process wait: far longer than what threads do in loops that wait for each
-/// other, and some ten times what a kernel gives them beside each other.
-const SLICE_NS: u64 = 50_000_000;
+/// Rounds of a slice: some fifty to a hundred milliseconds, far more than threads go in loops that wait for each other.
+const SLICE_ROUNDS: u64 = 1 << 23;
 
 /// How long rounds take, as was measured last.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +45,8 @@ impl Pace {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     until: Option<u64>,
-    /// Whether it is at most a slice.
-    slice: bool,
+    /// Rounds that are left of its slice, if that has an end.
+    slice: Option<u64>,
     /// When was looked last, and how many rounds were given then.
     last: Option<(u64, u64)>,
     pace: Option<Pace>,
@@ -66,7 +65,7 @@ impl Deadline {
         };
         Deadline {
             until: None,
-            slice: false,
+            slice: None,
             last: None,
             pace: None,
             no_end: rounds.unwrap_or(NO_END),
@@ -87,40 +86,56 @@ impl Deadline {
     fn next(self, limit: Limit) -> Deadline {
         Deadline {
             until: limit.until,
-            slice: limit.slice,
+            slice: limit.slice.then_some(SLICE_ROUNDS),
             last: None,
             ..self
         }
     }
 
     fn is_none(&self) -> bool {
-        self.until.is_none() && !self.slice
+        self.until.is_none() && self.slice.is_none()
     }
 
-    /// How many rounds to go on before it is looked for the first time; `now`: if the time is known.
+    /// How many rounds to go on at first; `now`: if the time is known.
     fn first_rounds(&mut self, now: Option<u64>) -> u64 {
-        match now {
-            _ if self.is_none() => self.no_end,
-            Some(now) => self.rounds(now).unwrap_or(FEWEST_ROUNDS),
-            None => FIRST_ROUNDS,
-        }
+        let rounds = match (self.until, now) {
+            (None, _) => self.slice.unwrap_or(self.no_end),
+            (Some(until), Some(now)) => self.look(until, now).unwrap_or(FEWEST_ROUNDS),
+            (Some(_), None) => FIRST_ROUNDS,
+        };
+        self.take(rounds)
     }
 
-    /// How many rounds to go on before it is looked again, if it is `now`; none when it is time.
-    fn rounds(&mut self, now: u64) -> Option<u64> {
-        if self.is_none() {
-            return Some(self.no_end);
+    /// How many rounds to go on, if those that were given are over; none when it is time for others. It is asked for the time
+    /// where that matters.
+    fn next_rounds(&mut self, now: impl FnOnce() -> io::Result<u64>) -> io::Result<Option<u64>> {
+        if self.slice == Some(0) {
+            return Ok(None);
         }
-        if std::mem::take(&mut self.slice) {
-            // To look at each turn's beginning would cost more than it gains.
-            let slice = now.saturating_add(SLICE_NS);
-            self.until = Some(self.until.map_or(slice, |until| until.min(slice)));
-        }
+        let rounds = match self.until {
+            None => Some(self.no_end),
+            Some(until) => self.look(until, now()?),
+        };
+        Ok(rounds.map(|rounds| self.take(rounds)))
+    }
+
+    /// Takes rounds from the slice, as many as it has.
+    fn take(&mut self, rounds: u64) -> u64 {
+        let Some(left) = &mut self.slice else {
+            return rounds;
+        };
+        let rounds = rounds.min(*left);
+        *left -= rounds;
+        rounds
+    }
+
+    /// How many rounds go on before it is looked again, if it is `now`; none when it is time.
+    fn look(&mut self, until: u64, now: u64) -> Option<u64> {
         if let Some((before, rounds)) = self.last {
             let took = now.saturating_sub(before);
             self.pace = Some(Pace { took, rounds });
         }
-        let left = self.until?.checked_sub(now).filter(|left| *left > 0)?;
+        let left = until.checked_sub(now).filter(|left| *left > 0)?;
         let rounds = self.pace.map_or(FIRST_ROUNDS, |pace| pace.rounds_in(left));
         let rounds = rounds.clamp(FEWEST_ROUNDS, MOST_ROUNDS);
         self.last = Some((now, rounds));
@@ -176,9 +191,10 @@ impl Engine {
 
     /// A thread has used up its budget: it gets another, or it is time for others.
     pub(super) fn look_at_time(&mut self, process: Pid, area: usize) -> io::Result<Call> {
-        let now = self.exact_time(process)?;
-        let rounds = self.deadline.rounds(now);
-        let Some(rounds) = rounds else {
+        let mut deadline = self.deadline;
+        let rounds = deadline.next_rounds(|| self.exact_time(process));
+        self.deadline = deadline;
+        let Some(rounds) = rounds? else {
             return Ok(Call::Overdue);
         };
         let space = self.space(process)?;
@@ -193,15 +209,16 @@ impl Engine {
 mod tests {
     use super::*;
 
+    fn limit(until: Option<u64>, slice: bool) -> Deadline {
+        Deadline::none().next(Limit { until, slice })
+    }
+
     #[test]
     fn looks_are_few_and_the_last_step_is_small() {
         for (until, per_round) in [(1_000_000_000, 3), (5_000_000, 700), (50_000, 1)] {
-            let mut deadline = Deadline::none().next(Limit {
-                until: Some(until),
-                slice: false,
-            });
+            let mut deadline = limit(Some(until), false);
             let (mut now, mut looks) = (0, 0);
-            while let Some(rounds) = deadline.rounds(now) {
+            while let Some(rounds) = deadline.next_rounds(|| Ok(now)).unwrap() {
                 now += rounds * per_round;
                 looks += 1;
             }
@@ -209,5 +226,20 @@ mod tests {
             let late = now - until;
             assert!(late <= FIRST_ROUNDS * per_round, "{late}");
         }
+    }
+
+    #[test]
+    fn a_slice_ends_after_its_rounds_however_often_is_looked() {
+        let mut alone = limit(None, true);
+        assert_eq!(alone.first_rounds(None), SLICE_ROUNDS);
+        let unasked = || unreachable!("nobody waits for a time");
+        assert_eq!(alone.next_rounds(unasked).unwrap(), None);
+        let mut waited_for = limit(Some(u64::MAX), true);
+        let (mut now, mut all) = (0, waited_for.first_rounds(Some(0)));
+        while let Some(rounds) = waited_for.next_rounds(|| Ok(now)).unwrap() {
+            now += 5 * rounds;
+            all += rounds;
+        }
+        assert_eq!(all, SLICE_ROUNDS);
     }
 }

@@ -19,7 +19,10 @@ impl Group {
         };
         let limit = Limit {
             until: self.first_due(watcher),
-            slice: self.slices && self.threads.len() > 1 && !self.is_free(process),
+            slice: match self.slices {
+                true => self.threads.len() > 1 && !self.is_free(process),
+                false => self.is_ready_beside(process),
+            },
         };
         let limit_of = Some((thread, limit));
         if limit_of != self.limit {
@@ -27,6 +30,12 @@ impl Group {
             watcher.limit(process, thread, limit)?;
         }
         Ok(())
+    }
+
+    /// Whether a thread of a process is ready to go on: who has its turn may wait for that.
+    fn is_ready_beside(&self, process: Pid) -> bool {
+        let mut ready = self.ready.iter();
+        ready.any(|parked| self.threads.get(&parked.stopped.tid()) == Some(&process))
     }
 
     /// The same for whose turn it is: there is a new thread.
