@@ -46,7 +46,7 @@ struct Asked {
 type Says = fn(&Asked) -> String;
 
 /// Files that tell of the machine, and what they say.
-const FILES: [(&str, Says); 14] = [
+const FILES: [(&str, Says); 17] = [
     ("/proc/cpuinfo", |asked| cpuinfo(asked.model)),
     ("/proc/stat", |asked| stat(asked.up)),
     ("/proc/meminfo", |_| meminfo()),
@@ -60,9 +60,16 @@ const FILES: [(&str, Says); 14] = [
     ("/proc/sys/kernel/version", |_| format!("{VERSION}\n")),
     ("/proc/sys/kernel/random/boot_id", |_| uuid()),
     ("/proc/sys/kernel/random/uuid", |_| uuid()),
-    ("/sys/devices/system/cpu/online", |_| only_cpu()),
-    ("/sys/devices/system/cpu/possible", |_| only_cpu()),
-    ("/sys/devices/system/cpu/present", |_| only_cpu()),
+    ("/sys/devices/system/cpu/online", |_| only_one()),
+    ("/sys/devices/system/cpu/possible", |_| only_one()),
+    ("/sys/devices/system/cpu/present", |_| only_one()),
+    ("/sys/devices/system/node/online", |_| only_one()),
+    ("/sys/devices/system/node/possible", |_| only_one()),
+    ("/sys/devices/system/node/node0/meminfo", |_| {
+        let lines = meminfo();
+        let lines = lines.lines().take(2);
+        lines.map(|line| format!("Node 0 {line}\n")).collect()
+    }),
 ];
 
 /// Files of which each reading gives other random bytes.
@@ -100,7 +107,7 @@ fn uuid() -> String {
     "00000000-0000-4000-8000-000000000001\n".to_owned()
 }
 
-fn only_cpu() -> String {
+fn only_one() -> String {
     "0\n".to_owned()
 }
 
@@ -215,6 +222,8 @@ mod tests {
     fn only_files_that_tell_of_the_machine_are_replaced() {
         let shown = |path| file(path, CpuModel::V3, 0);
         assert!(shown("/proc/cpuinfo").unwrap().contains(" avx2"));
+        let node = shown("/sys/devices/system/node/node0/meminfo").unwrap();
+        assert!(node.starts_with("Node 0 MemTotal: ") && node.contains("\nNode 0 MemFree: "));
         assert!(shown("/proc/self/cgroup").is_some() && shown("/proc/12/cgroup").is_some());
         assert!(shown("/proc/self/status").is_none() && shown("/proc/net/cgroup").is_none());
         assert!(may_be_shown("cpuinfo") && may_be_shown("urandom") && !may_be_shown("status"));
