@@ -134,6 +134,7 @@ fn same_answers() {
         ("/proc/1/cmdline", "/proc/1/cmdline: counterfoil"),
         ("clock 0", "clock 0 1767225600.000"),
         ("clock 1 ", "clock 1 900.000"),
+        ("policy", "policy 0, of its parent 0"),
         ("cpus", "cpus 1 1 1 on 0"),
         ("uname", "uname Linux counterfoil"),
         ("timer", "timer 1, due: 1"),

@@ -133,12 +133,13 @@ const TIME_CALLS: [(libc::c_long, When); 29] = [
 
 /// System calls that tell of the machine, and of what happens on it.
 #[cfg(target_arch = "x86_64")]
-const HOST_CALLS: [(libc::c_long, When); 8] = [
+const HOST_CALLS: [(libc::c_long, When); 9] = [
     (libc::SYS_uname, When::Always),
     (libc::SYS_sysinfo, When::Always),
     (libc::SYS_getcpu, When::Always),
     (libc::SYS_sched_getaffinity, When::Always),
     (libc::SYS_sched_setaffinity, When::Always),
+    (libc::SYS_sched_getscheduler, When::Always),
     (libc::SYS_getdents64, When::Always),
     (libc::SYS_wait4, When::Pointer(3)),
     (libc::SYS_waitid, When::Pointer(4)),

@@ -476,6 +476,12 @@ fn become_program(
             libc::CPU_SET(cpu, &mut set);
             libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
         }
+        if launch.machine.turns {
+            // Whoever is woken goes on when the one that woke it has done what it was about: it may be closing several pipes
+            // (kernel/sched/fair.c, `check_preempt_wakeup_fair`: only normal tasks take the CPU from others).
+            let normal: libc::sched_param = std::mem::zeroed();
+            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const normal);
+        }
         if let Some(cwd) = &prepared.cwd
             && libc::chdir(cwd.as_ptr()) != 0
         {

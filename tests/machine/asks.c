@@ -35,6 +35,7 @@ static void cpu(void) {
         printf("cpuid %x %08x %08x %08x %08x\n", leaf, a, b, c, d);
     }
     printf("hwcap %lx %lx\n", getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+    printf("policy %d, of its parent %d\n", sched_getscheduler(0), sched_getscheduler(getppid()));
     printf("cpus %ld %ld %d on %d\n", sysconf(_SC_NPROCESSORS_ONLN), sysconf(_SC_NPROCESSORS_CONF), get_nprocs(),
            sched_getcpu());
 }

@@ -27,6 +27,8 @@ pub(super) enum Told {
     Directory(u64),
     /// wait4 and waitid: what a child has used, at this address.
     Usage(u64),
+    /// sched_getscheduler: the answer.
+    Policy,
 }
 
 impl Engine {
@@ -49,6 +51,7 @@ impl Engine {
             }
             libc::SYS_sched_setaffinity => return set_affinity(stopped, r).map(Some),
             libc::SYS_getdents64 => return self.tells(stopped, Told::Directory(r.rsi)).map(Some),
+            libc::SYS_sched_getscheduler => return self.tells(stopped, Told::Policy).map(Some),
             libc::SYS_wait4 => return self.tells(stopped, Told::Usage(r.r10)).map(Some),
             libc::SYS_waitid => return self.tells(stopped, Told::Usage(r.r8)).map(Some),
             _ => return Ok(None),
@@ -63,8 +66,16 @@ impl Engine {
 
     /// Such a call has returned.
     pub(super) fn told(&mut self, stopped: &Stopped, told: Told) -> io::Result<()> {
-        let result = stopped.registers()?.rax as i64;
+        let registers = stopped.registers()?;
+        let result = registers.rax as i64;
         match told {
+            // What we have made it (`sys::spawn`).
+            Told::Policy if result == i64::from(libc::SCHED_BATCH) => {
+                stopped.set_registers(user_regs_struct {
+                    rax: libc::SCHED_OTHER as u64,
+                    ..registers
+                })?;
+            }
             Told::Directory(address) => {
                 let length = usize::try_from(result).unwrap_or(0);
                 if length == 0 || length > MOST_ENTRIES_BYTES {
@@ -80,7 +91,7 @@ impl Engine {
             Told::Usage(address) if result >= 0 && address != 0 => {
                 stopped.write(address, &shown::rusage(0))?;
             }
-            Told::Usage(_) => {}
+            Told::Usage(_) | Told::Policy => {}
         }
         Ok(())
     }
