@@ -44,6 +44,7 @@ mod state;
 mod store;
 mod support;
 mod tally;
+mod usage;
 mod waits;
 
 use std::path::Path;

@@ -62,7 +62,7 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
         return Some(name.to_owned());
     }
     let last = name.rsplit('/').next().unwrap_or(name);
-    if last != "maps" && last != "mountinfo" && !shown::may_be_shown(last) {
+    if !OF_THREADS.contains(&last) && !shown::may_be_shown(last) {
         return None;
     }
     let folder = match folder {
@@ -76,6 +76,9 @@ pub fn whole_path(thread: Pid, folder: i32, name: &[u8]) -> Option<String> {
         .any(|top| folder.starts_with(top));
     inside.then(|| format!("{folder}/{}", name.strip_prefix("./").unwrap_or(name)))
 }
+
+/// Files of a thread in /proc that are not shown as they are.
+pub const OF_THREADS: [&str; 5] = ["maps", "mountinfo", "stat", "statm", "status"];
 
 /// Of whom a file of /proc tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

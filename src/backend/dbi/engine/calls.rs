@@ -11,6 +11,7 @@ use super::super::maps;
 use super::super::mounts;
 use super::super::space::How;
 use super::super::support::{self, Whose};
+use super::super::usage::Mapped;
 use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::{MAGIC_CALL, slot};
@@ -223,7 +224,12 @@ impl Engine {
 
     /// A file in the place of one that would show what we did to the program, or the machine as it is.
     fn in_its_place(&mut self, process: Pid, path: &str) -> io::Result<Option<support::Lent>> {
-        if let Some((whose, name @ ("maps" | "mountinfo"))) = support::of_thread(path) {
+        if let Some((whose, name)) = support::of_thread(path)
+            && support::OF_THREADS.contains(&name)
+        {
+            if name != "maps" && !self.machine.host {
+                return Ok(None);
+            }
             let of = match whose {
                 Whose::Openers => Some(process),
                 Whose::Of(id) => self.process_known_as(id),
@@ -232,13 +238,32 @@ impl Engine {
                 return Ok(None);
             };
             let real = image::read_proc_text(&format!("/proc/{of}/{name}"))?;
+            let disguised = |real: &str| {
+                let shown = shown.borrow();
+                maps::disguise(real, &shown.ranges, &shown.hidden())
+            };
             let text = match name {
-                "maps" => {
-                    let shown = shown.borrow();
-                    maps::disguise(&real, &shown.ranges, &shown.hidden())
+                "maps" => disguised(&real),
+                "mountinfo" => mounts::renumbered(&real),
+                _ => {
+                    let maps = image::read_proc_text(&format!("/proc/{of}/maps"))?;
+                    let mapped = Mapped::of(&disguised(&maps));
+                    let asks = of == process;
+                    // By its own /proc, where ids are those that it knows.
+                    let own = image::own_id(of)?;
+                    let path = format!("/proc/{process}/root/proc/{own}/{name}");
+                    let Ok(real) = image::read_proc_text(&path) else {
+                        return Ok(None);
+                    };
+                    match name {
+                        "statm" => mapped.statm(),
+                        "status" => mapped.status(&real, asks),
+                        _ => match mapped.stat(&real, self.time_of(of), asks) {
+                            Some(text) => text,
+                            None => return Ok(None),
+                        },
+                    }
                 }
-                _ if self.machine.host => mounts::renumbered(&real),
-                _ => return Ok(None),
             };
             // A program that has just changed its root may have /proc nowhere but among its open files.
             let lent = support::lend(text.as_bytes(), self.lender(process)?)?;
