@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::alarms::Which;
 use crate::dbi::layout::{EPOCH_NS, UP_NS};
 
 /// Times that the clock is brought up to date at each reading before the tracer lets more pass.
@@ -22,17 +23,6 @@ struct Timer {
     fires: Instant,
     due: u64,
     every: u64,
-}
-
-/// Which timer of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// alarm(2) and setitimer(2).
-    Interval,
-    /// timer_settime(2).
-    Posix(u64),
-    /// timerfd_settime(2).
-    File(u64),
 }
 
 /// What is known of a process's clock; its time is in memory that the process shares.
@@ -195,10 +185,10 @@ mod tests {
     #[test]
     fn a_timer_that_has_fired_moves_the_clock_to_when_it_was_due() {
         let mut clock = Clock::default();
-        clock.set_timer(Which::Interval, 100, 1, 0);
+        clock.set_timer(Which::Interval(0), 100, 1, 0);
         std::thread::sleep(Duration::from_millis(1));
         assert_eq!(clock.correct(100, 0).now, 101);
-        clock.set_timer(Which::Interval, 101, 60_000_000_000, 0);
+        clock.set_timer(Which::Interval(0), 101, 60_000_000_000, 0);
         let reading = clock.correct(101, 0);
         assert_eq!((reading.now, reading.limit), (101, 102));
     }

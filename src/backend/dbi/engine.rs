@@ -2,8 +2,9 @@
 //!
 //! Here is what it knows, and how a thread that has left translated code goes on. `watcher` is told what happens, signals and
 //! ends among it; `births` has how programs, processes and threads begin, `calls` the system calls, `asks` the time and random
-//! numbers, `timers` what fires by it, `host` what else is told of the machine, `requests` the marks of regions, `counts` what
-//! a process has executed, `course` in which order; `turns` is where threads take turns, `deadline` until when.
+//! numbers, `timers` what fires by it and `real_timers` what does not, `host` what else is told of the machine, `requests` the
+//! marks of regions, `counts` what a process has executed, `course` in which order; `turns` is where threads take turns,
+//! `deadline` until when.
 
 mod asks;
 mod births;
@@ -12,6 +13,7 @@ mod counts;
 pub mod course;
 mod deadline;
 mod host;
+mod real_timers;
 mod requests;
 mod timers;
 mod turns;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use nix::libc::{self, user_regs_struct};
 use nix::time::{ClockId, clock_gettime};
 
-use super::super::clock::{self, Which, since_beginning};
+use super::super::clock;
 use super::super::shown;
 use super::super::signals;
 use super::super::space::Area;
@@ -38,6 +38,18 @@ pub(super) struct Waiting {
     flags: Option<u64>,
     /// Where it waits in turn: its number, and when its time is over.
     in_turn: Option<(u64, u64)>,
+}
+
+impl Waiting {
+    /// A call that waits for nothing, of which an argument and the flags were replaced.
+    pub(super) fn for_nothing(replaced: (Argument, u64), flags: u64) -> Waiting {
+        Waiting {
+            wait: None,
+            replaced: Some(replaced),
+            flags: Some(flags),
+            in_turn: None,
+        }
+    }
 }
 
 /// `rdtsc`. By far the commonest question, and the only one of many a short program: it is told without the decoder, whose
@@ -208,7 +220,7 @@ impl Engine {
         Ok((process, area))
     }
 
-    fn clock_area(&self, process: Pid) -> io::Result<Rc<Area>> {
+    pub(super) fn clock_area(&self, process: Pid) -> io::Result<Rc<Area>> {
         let process = self.processes.get(&process);
         let area = process.and_then(|process| process.clock_area.as_ref());
         area.map(Rc::clone).ok_or_else(unknown)
@@ -486,96 +498,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    fn set_interval_timer(
-        &mut self,
-        process: Pid,
-        stopped: &Stopped,
-        registers: &user_regs_struct,
-    ) -> io::Result<()> {
-        let now = self.correct_clock(process)?;
-        let alarm = registers.orig_rax as libc::c_long == libc::SYS_alarm;
-        let (ns, every) = if alarm {
-            ((registers.rdi as u32 as u64) * NS_PER_SECOND, 0)
-        } else {
-            let value = |at| words(stopped, registers.rsi + at).and_then(|w| nanoseconds(w, 1000));
-            // Only that of real time fires by itself.
-            if registers.rdi != 0 || registers.rsi == 0 {
-                return Ok(());
-            }
-            (value(16).unwrap_or(0), value(0).unwrap_or(0))
-        };
-        self.timer_is_set(process, Which::Interval, now, ns, every)
-    }
-
-    fn timer_is_set(
-        &mut self,
-        process: Pid,
-        which: Which,
-        now: u64,
-        ns: u64,
-        every: u64,
-    ) -> io::Result<()> {
-        let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
-        known.clock.set_timer(which, now, ns, every);
-        let now = self.correct_clock(process)?;
-        // The next reading may be after it has fired.
-        let area = self.clock_area(process)?;
-        area.slots().store_u64(slot::LIMIT.into(), now);
-        Ok(())
-    }
-
-    /// timer_settime and timerfd_settime: a moment becomes the time that is left until then.
-    fn set_real_timer(
-        &mut self,
-        process: Pid,
-        stopped: &Stopped,
-        registers: &user_regs_struct,
-    ) -> io::Result<Call> {
-        let now = self.time_of(process);
-        let file = registers.orig_rax as libc::c_long == libc::SYS_timerfd_settime;
-        let read =
-            |at| words(stopped, registers.rdx.wrapping_add(at)).and_then(|w| nanoseconds(w, 1));
-        let (Some(every), Some(value)) = (read(0), read(16)) else {
-            return Ok(Call::Make);
-        };
-        let absolute = registers.rsi & MOMENT != 0 && value > 0;
-        let ns = if absolute {
-            until(value, now).max(1)
-        } else {
-            value
-        };
-        let which = if file { Which::File } else { Which::Posix };
-        self.timer_is_set(process, which(registers.rdi), now, ns, every)?;
-        if !absolute {
-            return Ok(Call::Make);
-        }
-        let waiting = Waiting {
-            wait: None,
-            replaced: Some((Argument::Third, registers.rdx)),
-            flags: Some(registers.rsi),
-            in_turn: None,
-        };
-        let relative = user_regs_struct {
-            rsi: registers.rsi & !MOMENT,
-            ..*registers
-        };
-        let new = [timespec(every), timespec(ns)].concat();
-        self.replace_moment(stopped, relative, Argument::Third, &new)?;
-        self.thread(stopped.tid())?.expected = Expected::Wait(waiting);
-        Ok(Call::ReportReturn)
-    }
-}
-
-/// The moment of a timer, whose clock is not known: one of the time of day is far from all others.
-pub(super) fn until(moment: u64, now: u64) -> u64 {
-    let of_day = moment >= crate::dbi::layout::EPOCH_NS / 2;
-    let clock = if of_day {
-        libc::CLOCK_REALTIME
-    } else {
-        libc::CLOCK_MONOTONIC
-    };
-    since_beginning(clock, moment).map_or(0, |moment| moment.saturating_sub(now))
 }
 
 /// What the kernel's own clock shows, in nanoseconds.

@@ -237,17 +237,16 @@ impl Engine {
             let Some((of, shown)) = of.and_then(|of| Some((of, self.space(of).ok()?))) else {
                 return Ok(None);
             };
-            let real = image::read_proc_text(&format!("/proc/{of}/{name}"))?;
+            let read = |name: &str| image::read_proc_text(&format!("/proc/{of}/{name}"));
             let disguised = |real: &str| {
                 let shown = shown.borrow();
                 maps::disguise(real, &shown.ranges, &shown.hidden())
             };
             let text = match name {
-                "maps" => disguised(&real),
-                "mountinfo" => mounts::renumbered(&real),
+                "maps" => disguised(&read("maps")?),
+                "mountinfo" => mounts::renumbered(&read("mountinfo")?),
                 _ => {
-                    let maps = image::read_proc_text(&format!("/proc/{of}/maps"))?;
-                    let mapped = Mapped::of(&disguised(&maps));
+                    let mapped = Mapped::of(&disguised(&read("maps")?));
                     let asks = of == process;
                     // By its own /proc, where ids are those that it knows.
                     let own = image::own_id(of)?;

@@ -11,8 +11,9 @@ use nix::libc::{self, user_regs_struct};
 use super::super::alarms::{Alarms, Effect, Fired, Setting, Signal, Which};
 use super::super::clock;
 use super::super::waits::{Argument, MOMENT, nanoseconds};
-use super::asks::{NS_PER_SECOND, pair, timespec, until, words};
+use super::asks::{NS_PER_SECOND, pair, timespec, words};
 use super::host::done;
+use super::real_timers::until;
 use super::{Engine, Expected, unknown};
 use crate::sys::Pid;
 use crate::sys::image;
@@ -417,7 +418,7 @@ fn effect_at(stopped: &Stopped, address: u64) -> Option<Effect> {
 
 /// A `struct itimerval` or `itimerspec` of the program's, whose parts of a second are so many nanoseconds each; none where the
 /// kernel would not take it.
-fn read(stopped: &Stopped, address: u64, part_ns: u64) -> Option<Setting> {
+pub(super) fn read(stopped: &Stopped, address: u64, part_ns: u64) -> Option<Setting> {
     let value = |at| nanoseconds(words(stopped, address.wrapping_add(at))?, part_ns);
     Some(Setting {
         every: value(0)?,
