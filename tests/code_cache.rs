@@ -10,10 +10,11 @@ use std::process::{Command, ExitCode};
 use common::{Need, case, compile, counterfoil, folder, output, python, stderr, stdout};
 
 fn main() -> ExitCode {
-    let cases: [(&'static str, fn()); 9] = [
+    let cases: [(&'static str, fn()); 10] = [
         ("a_second_run_uses_what_the_first_has_left", second_run),
         ("details_are_the_same_from_kept_code", details),
         ("children_and_threads_use_kept_code", children),
+        ("code_is_of_the_kind_that_the_command_needs", kinds),
         ("damaged_files_are_as_good_as_none", damaged),
         ("another_program_at_the_same_place_is_noticed", changed),
         ("a_library_that_has_changed_is_noticed", changed_library),
@@ -37,6 +38,8 @@ struct Ran {
     report: serde_json::Value,
     /// Units that were kept of the first program.
     kept: u64,
+    /// Whether they can be stopped in time.
+    timed: bool,
 }
 
 impl Cached {
@@ -63,9 +66,13 @@ impl Cached {
         let report = serde_json::from_slice(&run.stdout);
         let report: serde_json::Value =
             report.unwrap_or_else(|error| panic!("{error}: {}{}", stdout(&run), stderr(&run)));
+        let log = fs::read_to_string(log.path()).unwrap();
+        let begins = log.lines().find(|line| line.contains("begins at "));
+        let begins = begins.unwrap_or_else(|| panic!("nothing begins in: {log}"));
         Ran {
             report,
-            kept: kept(&fs::read_to_string(log.path()).unwrap()),
+            kept: kept(begins),
+            timed: begins.ends_with("as code that can be stopped in time"),
         }
     }
 
@@ -75,11 +82,9 @@ impl Cached {
     }
 }
 
-/// Units of which the log of an engine says that they were kept.
-fn kept(log: &str) -> u64 {
-    let line = log.lines().find_map(|line| line.split_once("begins at "));
-    let (_, text) = line.unwrap_or_else(|| panic!("nothing begins in: {log}"));
-    let number = text
+/// Units of which a line of an engine's log says that they were kept.
+fn kept(begins: &str) -> u64 {
+    let number = begins
         .split("; ")
         .nth(1)
         .and_then(|text| text.split(' ').next());
@@ -182,6 +187,43 @@ fn children() {
     assert!(runs[0].kept == 0 && runs[1].kept > 300, "{}", runs[1].kept);
     // One file for each of both programs.
     assert_eq!(cached.files().len(), 2, "{:?}", cached.files());
+}
+
+/// A thread that computes while another sleeps, or one that sleeps alone.
+const SLEEPER: &str = "import sys, time, threading
+def work():
+    sum(range(100000))
+threads = [threading.Thread(target=work) for _ in sys.argv[2:]]
+[thread.start() for thread in threads]
+time.sleep(0.01)
+[thread.join() for thread in threads]";
+
+fn kinds() {
+    let folder = folder();
+    let cached = Cached::in_folder(folder.path());
+    let program = folder.path().join("sleeper.py");
+    fs::write(&program, SLEEPER).unwrap();
+    let program = program.to_str().unwrap();
+    let alone = || cached.run(&[], &[python(), program, "alone"]);
+    let beside = || cached.run(&[], &[python(), program, "beside", "another"]);
+    let first = [beside(), alone()];
+    assert_eq!(first[0].kept, 0);
+    assert!(
+        first[1].timed,
+        "what a command needs is not known before it has run"
+    );
+    // From then on each begins with code of its kind, in whatever order they come.
+    for run in 0..3 {
+        let again = [beside(), alone()];
+        for (ran, first, timed) in [(&again[0], &first[0], true), (&again[1], &first[1], false)] {
+            assert_eq!((ran.timed, &ran.report), (timed, &first.report), "{run}");
+            assert!(ran.kept > 500, "{run}: {}", ran.kept);
+        }
+    }
+    assert_eq!(cached.files().len(), 2, "{:?}", cached.files());
+    // A command that was not run before is taken for one like the last.
+    let other = cached.run(&[], &[python(), program, "other"]);
+    assert!(other.kept > 500 && !other.timed);
 }
 
 fn damaged() {

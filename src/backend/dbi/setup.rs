@@ -93,9 +93,12 @@ pub fn install(
         .map(|place| place.address)
         .collect();
     if let Some(store) = store
-        && let Some(key) = Key::of(thread, &lines, &places, marked, timed, machine)
+        && let Some(key) = Key::of(thread, &lines, &places, marked, machine)
     {
-        store::recall(store, key, &mut translations);
+        store::recall(store, key, thread.tid(), &mut translations);
+        if timed {
+            translations.kept.need_timed(thread.tid());
+        }
     }
     let translations = Rc::new(RefCell::new(translations));
     let mut space = Space {

@@ -3,8 +3,14 @@
 //! A file's name says which program, laid out how, and translated by which engine. What is in it is used only where
 //! every page of the program's code that was looked at to make it is the same as then. A file is written whole and
 //! renamed into place, and carries a sum: one that is damaged, or of another engine, is as good as none.
+//!
+//! Code that can be stopped in time costs more than other code, so there is a file for each of both kinds, and that of timed
+//! code knows which commands needed it.
+
+mod habits;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::{offset_of, size_of};
@@ -16,11 +22,14 @@ use std::time::SystemTime;
 use bytemuck::{Pod, Zeroable};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
+use habits::{Command, Habits};
+
 use super::maps::Line;
 use super::ranges::Range;
 use super::space::{Space, Translations};
 use crate::dbi::cache::image::{Frozen, Image, Piece, Stretch};
 use crate::model::{CpuModel, Machine};
+use crate::sys::Pid;
 use crate::sys::mapped::Mapped;
 use crate::sys::ptrace::Stopped;
 
@@ -34,7 +43,7 @@ const MOST_BYTES: u64 = 512 << 20;
 const MOST_FILE_BYTES: usize = 64 << 20;
 
 /// What the file begins with; the digit is the format's.
-const MAGIC: [u8; 8] = *b"cfcode 4";
+const MAGIC: [u8; 8] = *b"cfcode 5";
 
 /// Bytes of a page (x86-64).
 const PAGE: u64 = 4096;
@@ -57,6 +66,14 @@ struct Header {
     pages: u64,
     /// Units that later runs have executed and not found here.
     missed: u64,
+    /// In a file of timed code: who needs it.
+    habits: Habits,
+}
+
+impl Header {
+    fn fits(&self, key: Key) -> bool {
+        self.magic == MAGIC && self.key == halves(key.0)
+    }
 }
 
 /// A page of the program's code, and the sum of what was in it.
@@ -86,14 +103,12 @@ fn halves(sum: u128) -> [u64; 2] {
 
 impl Key {
     /// The key of a program that is stopped at its exec, whose memory is `lines`. `places` are those of the code cache, and
-    /// `marked` says whether markers are looked for, `timed` whether the code is timed from the beginning, `machine` what the
-    /// program is shown.
+    /// `marked` says whether markers are looked for, `machine` what the program is shown.
     pub fn of(
         thread: &Stopped,
         lines: &[Line<'_>],
         places: &[u64],
         marked: bool,
-        timed: bool,
         machine: Machine,
     ) -> Option<Key> {
         let files = || lines.iter().filter(|line| line.file().is_some());
@@ -102,13 +117,7 @@ impl Key {
         thread.read(first.start, &mut head).ok()?;
         let mut sum = Xxh3::new();
         sum.update(env!("COUNTERFOIL_ENGINE_ID").as_bytes());
-        let manners = [
-            marked,
-            timed,
-            machine.virtual_time,
-            machine.turns,
-            machine.slices,
-        ];
+        let manners = [marked, machine.virtual_time, machine.turns, machine.slices];
         sum.update(&manners.map(u8::from));
         sum.update(machine.cpu.map_or("host", CpuModel::name).as_bytes());
         sum.update(bytemuck::cast_slice(places));
@@ -145,58 +154,89 @@ impl Store {
         (ours && !others_write).then_some(Store { folder })
     }
 
-    fn file(&self, key: Key) -> PathBuf {
-        self.folder.join(format!("{:032x}.code", key.0))
+    fn file(&self, key: Key, timed: bool) -> PathBuf {
+        let kind = if timed { ".timed" } else { "" };
+        self.folder.join(format!("{:032x}{kind}.code", key.0))
     }
 
-    /// What was kept of a program.
-    pub fn load(&self, key: Key) -> Option<Stored> {
-        let file = File::open(self.file(key)).ok()?;
+    /// What was kept of a program, of code of one kind.
+    fn load(&self, key: Key, timed: bool) -> Option<Stored> {
+        let file = File::open(self.file(key, timed)).ok()?;
         let about = file.metadata().ok()?;
         let length = usize::try_from(about.len()).ok()?;
         if !(1..=MOST_FILE_BYTES).contains(&length) {
             return None;
         }
         let stored = read(Mapped::new(&file, length).ok()?, key)?;
+        if stored.image.is_timed() != timed {
+            return None;
+        }
         note_use(&file, about.modified().ok());
         Some(stored)
     }
 
-    /// Keeps what was executed of a program that is over, as soon as it pays to write all of it again. Failure is only lost
-    /// time for the next run.
+    /// Who needed timed code of a program, if there is any of it.
+    fn habits(&self, key: Key) -> Option<Habits> {
+        let mut header = Header::zeroed();
+        let file = File::open(self.file(key, true)).ok()?;
+        file.read_exact_at(bytemuck::bytes_of_mut(&mut header), 0)
+            .ok()?;
+        header.fits(key).then_some(header.habits)
+    }
+
+    /// Keeps what was executed of a program that is over, as soon as it pays to write all of it again, as code of the kind
+    /// that it needed. Failure is only lost time for the next run.
     pub fn keep(&self, space: &Space) {
         let translations = space.translations.borrow();
         let kept = &translations.kept;
         let Some(key) = kept.key.filter(|_| kept.every_page_lasted()) else {
             return;
         };
+        let habits = kept.habits_now();
         let new = translations.executed_anew();
         let missed = kept.missed().saturating_add(new);
-        if !pays(missed, kept.units_before()) {
-            if new > 0 {
-                let _ = self.note_missed(key, missed);
-            }
-            return;
+        let loaded = kept.stored.as_ref().map(|stored| stored.image.is_timed());
+        let of_other_kind = loaded.is_some_and(|timed| timed != kept.timed);
+        let writes = match of_other_kind {
+            true => self.load(key, kept.timed).is_none(),
+            false => pays(missed, kept.units_before()),
+        };
+        if writes {
+            self.write(key, space, &translations, habits.unwrap_or_default());
+        } else if new > 0 && !of_other_kind {
+            let at = offset_of!(Header, missed);
+            let _ = self.note(key, kept.timed, at, bytemuck::bytes_of(&missed));
         }
-        let (pages, frozen) = gather(space, &translations);
-        let bytes = write(&pages, &frozen, key);
-        if bytes.len() <= MOST_FILE_BYTES && self.replace(key, &bytes).is_ok() {
+        if let Some(habits) = habits.filter(|habits| kept.habits != Some(*habits))
+            && !(writes && kept.timed)
+        {
+            let at = offset_of!(Header, habits);
+            let _ = self.note(key, true, at, bytemuck::bytes_of(&habits));
+        }
+    }
+
+    fn write(&self, key: Key, space: &Space, translations: &Translations, habits: Habits) {
+        let (pages, frozen) = gather(space, translations);
+        let bytes = write(&pages, &frozen, key, habits);
+        let timed = translations.kept.timed;
+        if bytes.len() <= MOST_FILE_BYTES && self.replace(key, timed, &bytes).is_ok() {
             let _ = self.tidy();
         }
     }
 
-    /// A number that is torn or lost only has a file written sooner or later.
-    fn note_missed(&self, key: Key, missed: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(self.file(key))?;
-        file.write_all_at(&missed.to_ne_bytes(), offset_of!(Header, missed) as u64)
+    /// Changes what the header of a file says that its sum does not cover. If that is torn or lost, a file is only written
+    /// sooner or later, or one of the wrong kind is used.
+    fn note(&self, key: Key, timed: bool, at: usize, bytes: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.file(key, timed))?;
+        file.write_all_at(bytes, at as u64)
     }
 
-    fn replace(&self, key: Key, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, key: Key, timed: bool, bytes: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new()
             .suffix(".new")
             .tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
-        file.persist(self.file(key))?;
+        file.persist(self.file(key, timed))?;
         Ok(())
     }
 
@@ -246,7 +286,7 @@ fn note_use(file: &File, before: Option<SystemTime>) {
     }
 }
 
-fn write(pages: &[Page], frozen: &Frozen, key: Key) -> Vec<u8> {
+fn write(pages: &[Page], frozen: &Frozen, key: Key, habits: Habits) -> Vec<u8> {
     let mut bytes = vec![0; size_of::<Header>()];
     bytes.extend_from_slice(bytemuck::cast_slice(pages));
     frozen.store(&mut bytes);
@@ -256,6 +296,7 @@ fn write(pages: &[Page], frozen: &Frozen, key: Key) -> Vec<u8> {
         sum: halves(xxh3_128(&bytes[size_of::<Header>()..])),
         pages: pages.len() as u64,
         missed: 0,
+        habits,
     };
     bytes[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
     bytes
@@ -264,8 +305,7 @@ fn write(pages: &[Page], frozen: &Frozen, key: Key) -> Vec<u8> {
 fn read(file: Mapped, key: Key) -> Option<Stored> {
     let (header, rest) = file.as_ref().split_at_checked(size_of::<Header>())?;
     let header: Header = bytemuck::pod_read_unaligned(header);
-    let fits = header.magic == MAGIC && header.key == halves(key.0);
-    if !fits || header.sum != halves(xxh3_128(rest)) {
+    if !header.fits(key) || header.sum != halves(xxh3_128(rest)) {
         return None;
     }
     let length = usize::try_from(header.pages)
@@ -326,7 +366,10 @@ fn gather(space: &Space, translations: &Translations) -> (Vec<Page>, Frozen) {
         }
     }
     pages.sort_unstable_by_key(|page: &Page| page.address);
-    (pages, translations.cache.freeze(stretches))
+    let frozen = translations
+        .cache
+        .freeze(stretches, translations.kept.timed);
+    (pages, frozen)
 }
 
 impl Stored {
@@ -364,6 +407,12 @@ pub struct Kept {
     pub key: Option<Key>,
     /// What was kept before.
     pub stored: Option<Rc<Stored>>,
+    /// Whether the program has needed timed code.
+    timed: bool,
+    /// Who needed it in earlier runs, if there is a file of it.
+    habits: Option<Habits>,
+    /// The program's command, where it was asked for.
+    command: Option<Command>,
     /// Sums of the pages that translations rely on, and whether each is a page that was always the same.
     pages: BTreeMap<u64, (u64, bool)>,
     /// Which units were executed, as bits.
@@ -371,6 +420,24 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// The program of a process needs timed code.
+    pub fn need_timed(&mut self, process: Pid) {
+        if self.key.is_some() && !self.timed {
+            self.timed = true;
+            self.command = self.command.or_else(|| Command::of(process));
+        }
+    }
+
+    /// What is known of who needs timed code, now that the program is over; none where nobody does.
+    fn habits_now(&self) -> Option<Habits> {
+        if self.habits.is_none() && !self.timed {
+            return None;
+        }
+        let mut habits = self.habits.unwrap_or_default();
+        habits.learn(self.command?, self.timed);
+        Some(habits)
+    }
+
     /// A page was read for a translation.
     pub fn note_page(&mut self, address: u64, bytes: &[u8]) {
         if self.key.is_some() {
@@ -413,10 +480,22 @@ impl Kept {
     }
 
     /// How many units were kept before.
-    pub fn units_before(&self) -> u32 {
+    fn units_before(&self) -> u32 {
         self.stored
             .as_ref()
             .map_or(0, |stored| stored.image.units())
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let timed = |stored: &Rc<Stored>| stored.image.is_timed();
+        let kind = if self.stored.as_ref().is_some_and(timed) {
+            ", as code that can be stopped in time"
+        } else {
+            ""
+        };
+        write!(text, "{} units are kept of it{kind}", self.units_before())
     }
 }
 
@@ -456,12 +535,17 @@ impl Translations {
     }
 }
 
-/// Loads what is kept of a program into an empty code cache.
-pub fn recall(store: &Store, key: Key, translations: &mut Translations) {
-    translations.kept.key = Some(key);
-    if let Some(stored) = store.load(key)
-        && translations.cache.adopt(&stored.image)
+/// Loads what is kept of the program of a process into an empty code cache: code of the kind that it needs, or is expected to.
+pub fn recall(store: &Store, key: Key, process: Pid, translations: &mut Translations) {
+    let Translations { cache, kept, .. } = translations;
+    kept.key = Some(key);
+    kept.habits = store.habits(key);
+    kept.command = kept.habits.and_then(|_| Command::of(process));
+    let expected = kept.habits.zip(kept.command);
+    let expected = expected.is_some_and(|(habits, command)| habits.expect_timed(command));
+    if let Some(stored) = store.load(key, expected || cache.is_timed())
+        && cache.adopt(&stored.image)
     {
-        translations.kept.stored = Some(Rc::new(stored));
+        kept.stored = Some(Rc::new(stored));
     }
 }

@@ -229,6 +229,10 @@ impl AsRef<[u8]> for Words {
 
 /// What a cache of three units leaves: 0x1000 jumps to 0x2000, which jumps on to 0x3000, which returns. The last is not kept.
 fn stored() -> Vec<u8> {
+    stored_as(false)
+}
+
+fn stored_as(timed: bool) -> Vec<u8> {
     let (memory, mut cache, mut program) = three();
     for pc in [0x3000, 0x2000, 0x1000] {
         cache
@@ -236,11 +240,12 @@ fn stored() -> Vec<u8> {
             .unwrap();
     }
     let units = cache.current().into_iter().map(|(_, unit)| unit);
-    let frozen = cache.freeze(vec![image::Stretch {
+    let stretch = image::Stretch {
         start: 0x1000,
         end: 0x4000,
         units: units.take(2).collect(),
-    }]);
+    };
+    let frozen = cache.freeze(vec![stretch], timed);
     let mut bytes = Vec::new();
     frozen.store(&mut bytes);
     bytes
@@ -287,6 +292,25 @@ fn what_was_kept_is_found_linked_and_understood() {
     assert_eq!(cache.find(0x1000), Some(0));
     assert_ne!(destination(&memory, &cache.exits[0]), second);
     assert_ne!(translate(&mut cache, &mut program, 0x2000), second);
+}
+
+#[test]
+fn code_of_one_kind_is_kept_as_the_other() {
+    for timed in [false, true] {
+        let image = image::Image::load(Box::new(Words::of(&stored_as(timed))), 0).unwrap();
+        let (memory, mut cache, mut program) = three();
+        assert!(cache.adopt(&image) && cache.is_timed() == timed);
+        cache.activate(&image, 0, &memory);
+        let body = cache.translate(0x1000, false, &mut program, &memory, &ONE);
+        let Some(Stand::Unit { unit, .. }) = cache.stand(body.unwrap(), 0) else {
+            panic!("its code has no meaning")
+        };
+        assert_eq!(cache.units()[unit as usize].timed(), timed);
+    }
+    let (memory, mut cache, _) = three();
+    cache.make_timed(&memory).unwrap();
+    let plain = image::Image::load(Box::new(Words::of(&stored())), 0).unwrap();
+    assert!(!cache.adopt(&plain), "this could not be stopped in time");
 }
 
 #[test]

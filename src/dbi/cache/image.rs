@@ -209,6 +209,11 @@ impl Image {
         self.section(&self.pieces)
     }
 
+    /// Whether it is timed.
+    pub fn is_timed(&self) -> bool {
+        self.timed
+    }
+
     /// Number of its units.
     pub fn units(&self) -> u32 {
         (self.units.len() / size_of::<Unit>()) as u32
@@ -410,10 +415,10 @@ impl Cache {
         all
     }
 
-    /// An image of these units, in order of address. Left out are units that look at their code themselves, client
-    /// requests, and what leads directly out of its stretch.
-    pub fn freeze(&self, stretches: Vec<Stretch>) -> Frozen {
-        let mut freezer = Freezer::new(self);
+    /// An image of these units, in order of address, timed or not. Left out are units that look at their code themselves,
+    /// client requests, and what leads directly out of its stretch.
+    pub fn freeze(&self, stretches: Vec<Stretch>, timed: bool) -> Frozen {
+        let mut freezer = Freezer::new(self, timed);
         for mut stretch in stretches {
             let (start, end) = (stretch.start, stretch.end);
             stretch
@@ -463,7 +468,7 @@ impl Cursor {
 }
 
 impl Freezer<'_> {
-    fn new(cache: &Cache) -> Freezer<'_> {
+    fn new(cache: &Cache, timed: bool) -> Freezer<'_> {
         let ends = cache.zones.iter().map(|zone| Ends {
             hot: zone.first_hot(),
             cold: COLD_START,
@@ -472,7 +477,7 @@ impl Freezer<'_> {
             cache,
             image: Frozen {
                 ends: ends.collect(),
-                timed: cache.timed,
+                timed,
                 ..Frozen::default()
             },
             plan: Plan::default(),
@@ -557,7 +562,7 @@ impl Freezer<'_> {
             otherwise: (unit.prologue != 0).then_some(zone.common.miss),
             checked: false,
             request: None,
-            timed: self.cache.timed,
+            timed: self.image.timed,
             machine: self.cache.machine,
         };
         self.emitted
@@ -581,7 +586,7 @@ impl Freezer<'_> {
             first_exit: place.exit,
             exits: self.emitted.exits.len() as u16,
             zone: zone as u8,
-            is: unit.is & !is::TIMED | if self.cache.timed { is::TIMED } else { 0 },
+            is: unit.is & !is::TIMED | if self.image.timed { is::TIMED } else { 0 },
             ..*unit
         });
         self.image.kept.extend_from_slice(&self.plan.bytes);

@@ -79,7 +79,7 @@ impl Unit {
             },
             flags_dead: self.flags_dead(),
             free_edges: self.free_edges as u8,
-            free_back: self.free_edges & FREE_BACK != 0,
+            free_back: self.timed() && self.free_edges & FREE_BACK != 0,
             looks_behind: self.looks_behind(),
         }
     }

@@ -74,10 +74,11 @@ impl Engine {
                 .processes
                 .get(&pid)
                 .map(|process| process.space.borrow());
-            let kept = space.map_or(0, |space| space.translations.borrow().kept.units_before());
+            let kept = space.map(|space| space.translations.borrow().kept.to_string());
             format!(
-                "begins at {:#x}; {kept} units are kept of it",
-                registers.rip
+                "begins at {:#x}; {}",
+                registers.rip,
+                kept.unwrap_or_default()
             )
         });
         self.redirect(pid, stopped, registers)

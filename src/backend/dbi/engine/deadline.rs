@@ -172,6 +172,7 @@ impl Engine {
         let space = self.space(process)?;
         let space = space.borrow();
         let translations = &mut *space.translations.borrow_mut();
+        translations.kept.need_timed(process);
         if !translations.cache.is_timed() {
             let made = translations.cache.make_timed(&translations.memory);
             self.log.note(process, || match made {
