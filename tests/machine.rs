@@ -2,9 +2,11 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File, FileTimes, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, SystemTime};
 
 use common::Need::{Program, Step};
 use common::{
@@ -48,6 +50,11 @@ fn main() -> ExitCode {
             &[Step],
             maps_by_id,
         ),
+        needs_root(
+            "what_a_run_reads_does_not_look_read_to_the_next",
+            &[Step],
+            leaves_times_of_access,
+        ),
         needs_namespaces(
             "root_is_who_all_programs_are_that_are_to_be_root",
             &[Step, Program("setpriv")],
@@ -81,6 +88,14 @@ fn needs_namespaces(name: &'static str, needs: &[Need], body: fn()) -> Trial {
         Ok(made) if made.status.success() => case(name, needs, body),
         Ok(made) => skipped(name, format!("no namespaces: {}", stderr(&made).trim())),
         Err(error) => skipped(name, format!("no unshare: {error}")),
+    }
+}
+
+/// Of a kind that only root can mount.
+fn needs_root(name: &'static str, needs: &[Need], body: fn()) -> Trial {
+    match nix::unistd::geteuid().is_root() {
+        true => needs_namespaces(name, needs, body),
+        false => skipped(name, "not root".to_owned()),
     }
 }
 
@@ -478,6 +493,23 @@ fn refused_user() {
         "user: the kernel refuses a user namespace here",
         "user.max_user_namespaces",
     );
+}
+
+fn leaves_times_of_access() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    fs::write(&file, "#!/bin/sh\ncat \"$0\" >/dev/null\nstat -c %X \"$0\"").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let times = FileTimes::new().set_accessed(long_ago);
+    File::open(&file).unwrap().set_times(times).unwrap();
+    // The file is looked at before the run, executed and read in it, and named in the report after it.
+    for _ in 0..2 {
+        let ran = output(&mut counterfoil(&["count", "--", file.to_str().unwrap()]));
+        assert_eq!(stdout(&ran), "1000000\n", "{}", stderr(&ran));
+    }
+    let accessed = file.metadata().unwrap().accessed();
+    assert_eq!(accessed.unwrap(), long_ago);
 }
 
 fn refused_ids() {

@@ -14,6 +14,7 @@ use super::BackendError;
 use crate::isa::{self, Arch, Decoder, Instruction};
 use crate::model::{CountOverflow, Functions, OpcodeMix, sum};
 use crate::object::{Elf, Symbols, debug_file};
+use crate::sys::unread;
 
 /// Code that stands in no file: generated at run time, or the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -417,7 +418,7 @@ impl Module {
 }
 
 fn read_elf(path: &Path) -> Result<Elf, String> {
-    let data = fs::read(path).map_err(|error| error.to_string())?;
+    let data = unread::read(path).map_err(|error| error.to_string())?;
     Elf::parse(data).map_err(|error| error.to_string())
 }
 

@@ -3,13 +3,15 @@
 //! Follows `#!` lines to the file that the kernel will execute in the end. Says nothing of what a program will
 //! execute later.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+
+use crate::sys::unread;
 
 /// What kind of program a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl ProgramFile {
         let mut path = path.to_owned();
         for _ in 0..=MOST_INTERPRETERS {
             let mut head = Vec::new();
-            let file = File::open(&path).ok()?;
+            let file = unread::open(&path).ok()?;
             (&file).take(HEAD_BYTES).read_to_end(&mut head).ok()?;
             match interpreter(&head) {
                 Some(next) => path = next,

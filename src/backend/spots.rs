@@ -6,6 +6,7 @@ use super::profile::Modules;
 use crate::model::course::{Origin, Place};
 use crate::model::explanation::{Named, Spot};
 use crate::object::{Elf, Line, debug_file, line_at};
+use crate::sys::unread;
 
 /// Beginnings of the file names of the C library and the dynamic loader, of glibc and musl.
 const LIBRARY: [&str; 7] = [
@@ -91,7 +92,7 @@ fn in_file(modules: &Modules, path: &Path, offset: u64) -> Named {
 /// The line as the separate debug file has it.
 fn line_of_debug_file(elf: &Elf, svma: u64) -> Option<Line> {
     let path = elf.build_id().and_then(debug_file)?;
-    let debug = Elf::parse(std::fs::read(path).ok()?).ok()?;
+    let debug = Elf::parse(unread::read(&path).ok()?).ok()?;
     let same = debug.build_id() == elf.build_id();
     same.then(|| line_at(&debug, svma)).flatten()
 }

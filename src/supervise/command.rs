@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::ProjectFolder;
+use crate::sys::unread;
 
 /// Where programs are looked for without a `PATH` (execvp(3) takes about the same).
 pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -129,7 +130,7 @@ fn executable(file: &Path) -> Result<(), fn(PathBuf) -> CommandError> {
 /// Whether the kernel would answer ENOEXEC and a shell would interpret the file itself: neither ELF nor `#!`.
 fn is_shell_script(file: &Path) -> bool {
     let mut head = [0u8; 128];
-    let read = fs::File::open(file).and_then(|mut file| file.read(&mut head));
+    let read = unread::open(file).and_then(|mut file| file.read(&mut head));
     let head = &head[..read.unwrap_or(0)];
     !head.is_empty()
         && !head.starts_with(b"\x7fELF")

@@ -14,6 +14,7 @@ use super::job::Job;
 use super::shims;
 use crate::model::{BackendInfo, Fingerprint, Machine};
 use crate::object::build_id_of;
+use crate::sys::unread;
 
 /// A fact of the fingerprint could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +187,7 @@ fn identity(file: &Path) -> Option<String> {
     {
         return Some(found.2.clone());
     }
-    let build_id = build_id_of(&fs::File::open(file).ok()?);
+    let build_id = build_id_of(&unread::open(file).ok()?);
     let identity = match build_id.as_deref().map(hex) {
         Some(id) => format!("build-id:{id}"),
         None => hash(file).ok()?,
@@ -197,7 +198,7 @@ fn identity(file: &Path) -> Option<String> {
 
 fn hash(file: &Path) -> io::Result<String> {
     let mut sum = Sha256::new();
-    io::copy(&mut fs::File::open(file)?, &mut sum)?;
+    io::copy(&mut unread::open(file)?, &mut sum)?;
     Ok(format!("sha256:{}", hex(&sum.finalize())))
 }
 

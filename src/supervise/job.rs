@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +32,7 @@ use crate::suite::{Recorder, Service};
 use crate::sys::handle::Handle;
 use crate::sys::spawn::Launch;
 use crate::sys::tree;
+use crate::sys::unread;
 
 /// A command to measure, and how.
 #[derive(Clone, Debug)]
@@ -422,7 +422,7 @@ fn assignment(name: &OsStr, value: &OsStr) -> OsString {
 /// The first bytes of a file, as many as the kernel looks at for `#!` (BINPRM_BUF_SIZE, linux/binfmts.h).
 fn head(file: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(256).read_to_end(&mut bytes));
+    let read = unread::open(file).and_then(|file| file.take(256).read_to_end(&mut bytes));
     read.map_or_else(|_| Vec::new(), |_| bytes)
 }
 

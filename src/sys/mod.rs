@@ -24,6 +24,7 @@ pub mod signals;
 pub mod spawn;
 pub mod timers;
 pub mod tree;
+pub mod unread;
 pub mod waiting;
 
 pub use nix::unistd::Pid;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +17,7 @@ use std::rc::Rc;
 use super::loader_cache::{LoaderCache, Misread};
 use crate::object::{Needed, needed_by};
 use crate::sys::Pid;
+use crate::sys::unread;
 
 /// Where glibc's loader has its list (ld.so(8)).
 pub const LIST: &str = "/etc/ld.so.cache";
@@ -84,7 +85,7 @@ impl Libraries {
         let list = match self.lists.entry(Identity::of(&about)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(List {
-                bytes: fs::read(path)?,
+                bytes: unread::read(&path)?,
                 ..List::default()
             }),
         };
@@ -121,7 +122,7 @@ impl List {
 
 /// What a file needs; nothing if it cannot be read.
 fn needs_of(path: &Path) -> Needed {
-    let file = File::open(path).ok();
+    let file = unread::open(path).ok();
     let needed = file.and_then(|file| needed_by(&file).ok());
     needed.unwrap_or_default()
 }

@@ -20,6 +20,7 @@ use crate::backend::{Backend, BackendError, Detail, Ready, Unavailable};
 use crate::model::{BackendKind, Caveat, CountOverflow, Run, sum};
 use crate::sys::image::Mapping;
 use crate::sys::spawn::Launch;
+use crate::sys::unread;
 
 /// Valgrind's callgrind with instruction addresses.
 #[derive(Debug, Default)]
@@ -225,7 +226,7 @@ const START_INSTRUMENTATION: [u8; 4] = 0x4354_0004u32.to_le_bytes();
 /// instrumentation from the start; for all others it is off until they switch it on.
 fn extent_of(launch: &Launch) -> Extent {
     let program = launch.cwd.clone().unwrap_or_default().join(&launch.program);
-    let code = std::fs::read(program).unwrap_or_default();
+    let code = unread::read(&program).unwrap_or_default();
     let has = |request: [u8; 4]| code.windows(request.len()).any(|window| window == request);
     if has(TOGGLE_COLLECT) && !has(START_INSTRUMENTATION) {
         Extent::Collected
