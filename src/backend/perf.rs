@@ -17,12 +17,15 @@ use std::sync::OnceLock;
 
 use self::control::{Control, ControlError, Seen};
 use self::ledger::RegionError;
+use self::meter::Meter;
 use self::plan::Plan;
 use self::session::Session;
 use super::profile::Modules;
 use super::{Backend, BackendError, Detail, Ready, Unavailable, callers, finish, selftest};
 use crate::model::{BackendKind, Caveat, ProcessCount, RegionCount, Run};
+use crate::sys::Pid;
 use crate::sys::machine::Machine;
+use crate::sys::perf::{Reach, Start};
 use crate::sys::spawn::{Launch, Stream};
 use crate::sys::tree;
 
@@ -237,6 +240,11 @@ fn regions_failed(error: ControlError) -> BackendError {
 fn self_test() -> Result<Tested, Unavailable> {
     let machine = Machine::read();
     let plan = plan::plan(&machine, None);
+    let plain = plan.without_interrupts(&machine);
+    // Most machines without a counter say so at once, and are spared a program that cannot be counted.
+    if let Err(refused) = Meter::open(&plain, Pid::from_raw(0), Reach::Tree, Start::AtExec) {
+        return Err(advise(refused.raw_os_error().unwrap_or(0), &machine));
+    }
     if plan.interrupts.is_some() && self_test_by(&plan, &machine).is_ok() {
         let notes = plan.notes;
         return Ok(Tested {
@@ -244,7 +252,6 @@ fn self_test() -> Result<Tested, Unavailable> {
             notes,
         });
     }
-    let plain = plan.without_interrupts(&machine);
     self_test_by(&plain, &machine)?;
     Ok(Tested {
         interrupts: false,
