@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 use crate::backend::Settings;
 use crate::supervise::cancel::{self, Policy};
 use crate::supervise::shims::call;
+use crate::sys::heap;
 use exit::Failure;
 use terminal::Terminal;
 
@@ -97,6 +98,7 @@ pub fn main() -> i32 {
     if let Some(code) = shim_call() {
         return code;
     }
+    heap::keep_freed();
     let cli = Cli::parse();
     let terminal = Terminal::new(cli.color, cli.quiet);
     let policy = match cli.command {

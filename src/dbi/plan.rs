@@ -13,7 +13,7 @@ pub trait Source {
 }
 
 /// Instructions a unit has at most: longer stretches become several.
-const MOST_INSTRUCTIONS: usize = 96;
+pub const MOST_INSTRUCTIONS: usize = 96;
 
 /// Branches out of the middle of a unit, at most.
 const MOST_BRANCHES: usize = 6;

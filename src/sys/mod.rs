@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod attempts;
 pub mod handle;
+pub mod heap;
 pub mod image;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;

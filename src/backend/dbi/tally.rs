@@ -8,6 +8,7 @@ use crate::backend::BackendError;
 use crate::backend::marks::Sums;
 use crate::dbi::cache::{Cache, Unit};
 use crate::dbi::decode;
+use crate::dbi::plan::MOST_INSTRUCTIONS;
 use crate::isa::{self, Arch, Decoder};
 use crate::model::CountOverflow;
 
@@ -61,6 +62,7 @@ pub fn add_up(
     let counters = stretch.counters;
     let mut sums = Sums::default();
     let corrections = corrections(stretch);
+    let only_total = !places && names.is_none() && !stretch.torn;
     let (mut total, mut executed) = (0i128, Vec::new());
     for (index, unit) in cache.units().iter().enumerate() {
         let entered = counters.get(unit.counter as usize).copied().unwrap_or(0);
@@ -70,6 +72,10 @@ pub fn add_up(
         };
         let corrected = corrected.map_or(&[][..], Vec::as_slice);
         if unit.marker() || (entered == 0 && corrected.is_empty()) {
+            continue;
+        }
+        if only_total && corrected.is_empty() {
+            total += in_total(cache, unit, entered, counters);
             continue;
         }
         executed.clear();
@@ -96,8 +102,11 @@ pub fn add_up(
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     units: usize,
-    by_counter: Vec<i64>,
+    /// As small as can be: they are read as often as the clock is.
+    by_counter: Vec<i8>,
 }
+
+const _: () = assert!(MOST_INSTRUCTIONS <= i8::MAX as usize);
 
 impl Weights {
     /// Takes in the units that are new.
@@ -107,19 +116,24 @@ impl Weights {
             if unit.marker() {
                 continue;
             }
-            let all = i64::from(unit.instructions);
+            let all = unit.instructions as i8;
             self.by_counter[unit.counter as usize] = all;
             for (counter, done) in cache.counted_exits(unit) {
-                self.by_counter[counter as usize] = i64::from(done) - all;
+                self.by_counter[counter as usize] = done as i8 - all;
             }
         }
         self.units = cache.units().len();
     }
 
-    /// The instructions that counters stand for.
-    pub fn sum(&self, counters: &[i64]) -> i64 {
-        let counted = counters.iter().zip(&self.by_counter);
-        let products = counted.map(|(count, weight)| count.wrapping_mul(*weight));
+    /// How many counters there are.
+    pub fn counters(&self) -> usize {
+        self.by_counter.len()
+    }
+
+    /// The instructions that these counters stand for, from number `first` on.
+    pub fn sum(&self, first: usize, counters: &[i64]) -> i64 {
+        let counted = counters.iter().zip(&self.by_counter[first..]);
+        let products = counted.map(|(count, weight)| count.wrapping_mul((*weight).into()));
         products.fold(0, i64::wrapping_add)
     }
 
@@ -136,6 +150,16 @@ impl Weights {
         };
         partial.iter().filter_map(correct).sum()
     }
+}
+
+/// The instructions of a unit that were executed if it was entered so often.
+fn in_total(cache: &Cache, unit: &Unit, entered: u64, counters: &[u64]) -> i128 {
+    let all = i128::from(unit.instructions);
+    let left = cache.counted_exits(unit).map(|(counter, done)| {
+        let left = counters.get(counter as usize).copied().unwrap_or(0);
+        i128::from(left) * (all - i128::from(done))
+    });
+    i128::from(entered) * all - left.sum::<i128>()
 }
 
 /// Takes away what edges out of the middle say was not executed.
