@@ -492,9 +492,7 @@ fn furnish(furniture: &Furniture<'_>) -> Result<(), Errno> {
         if own.network == Network::Loopback {
             bring_up_loopback()?;
         }
-        if identity.is_some() {
-            drop_capabilities()?;
-        }
+        drop_capabilities()?;
     }
     Ok(())
 }
@@ -587,8 +585,8 @@ unsafe fn bring_up_loopback() -> Result<(), Errno> {
 /// linux/capability.h: _LINUX_CAPABILITY_VERSION_3.
 const CAPABILITIES: u32 = 0x2008_0522;
 
-/// Gives up what the new user namespace has granted: a program without these rights may only look into a process that has
-/// none of them either.
+/// Gives up all rights, root's own and what a new user namespace has granted: a program that has none, or gives up its own,
+/// may only look into a process that has none of them either (ptrace(2), "Ptrace access mode checking").
 ///
 /// # Safety
 /// Only to be called in the keeper.
