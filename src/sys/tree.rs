@@ -326,7 +326,7 @@ impl<'a> Tree<'a> {
             random: launch.random_seed.map(Random::new),
             attempts: Attempts::beyond(launch.network()),
             rest: Rest::new(&launch.beside),
-            turns: Turns::new(launch.machine.slices),
+            turns: Turns::new(launch.machine.slices, launch.cpu.is_some()),
             again: HashSet::new(),
             looks: 0,
         }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use nix::libc;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::Pid;
 
 /// Where a thread's state is told.
@@ -56,6 +58,54 @@ impl Sleeper {
     }
 }
 
+/// Whether nobody runs on the whole machine but us: one look in the place of one at each thread.
+#[derive(Debug)]
+pub(super) struct Calm {
+    /// proc_loadavg(5).
+    load: File,
+}
+
+impl Calm {
+    /// None where /proc is not the kernel's own (lxcfs shows containers a load that it computes now and then).
+    pub(super) fn open() -> Option<Calm> {
+        let load = File::open("/proc/loadavg").ok()?;
+        let about = fstatfs(&load).ok()?;
+        (about.filesystem_type() == PROC_SUPER_MAGIC).then_some(Calm { load })
+    }
+
+    /// Whether those that we trace and that slept when we looked still do: nobody runs or wants to, and nobody has stopped for
+    /// us meanwhile. Whoever wakes another on the same CPU has it queued there before it holds still itself (kernel/sched/core.c,
+    /// `ttwu_queue`).
+    pub(super) fn is_there(&self) -> bool {
+        let mut line = [0; 64];
+        let length = self.load.read_at(&mut line, 0).unwrap_or(0);
+        only_one_runs(&line[..length]) && !somebody_has_stopped()
+    }
+}
+
+/// The fourth field is how many run or want to, and of how many: `0.20 0.18 0.12 1/80 11206`.
+fn only_one_runs(line: &[u8]) -> bool {
+    let fourth = line.split(|byte| *byte == b' ').nth(3);
+    fourth.is_some_and(|field| field.starts_with(b"1/"))
+}
+
+/// Whether a report of one that we trace waits for us.
+fn somebody_has_stopped() -> bool {
+    let flags = libc::WEXITED
+        | libc::WSTOPPED
+        | libc::WNOHANG
+        | libc::WNOWAIT
+        | libc::__WALL
+        | libc::__WNOTHREAD;
+    // SAFETY: an all-zero `siginfo_t` is a valid one, and the kernel fills it.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live local; its pid is read from what was zeroed or filled.
+    unsafe {
+        let answer = libc::waitid(libc::P_ALL, 0, &raw mut info, flags);
+        answer != 0 || info.si_pid() != 0
+    }
+}
+
 /// What /proc/TID/syscall says of a thread that runs, or wants to.
 const RUNNING: [u8; 7] = *b"running";
 
@@ -64,6 +114,20 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, mpsc};
+
+    #[test]
+    fn one_that_runs_is_told_from_several() {
+        assert!(only_one_runs(b"0.20 0.18 0.12 1/80 11206\n"));
+        for other in [
+            &b"0.20 0.18 0.12 2/80 11206\n"[..],
+            b"0.20 0.18 0.12 11/80 11206\n",
+            b"0.00 0.00 0.00 0/0 0\n",
+            b"1/2",
+            b"",
+        ] {
+            assert!(!only_one_runs(other), "{}", String::from_utf8_lossy(other));
+        }
+    }
 
     #[test]
     fn who_waits_sleeps_and_who_spins_does_not() {

@@ -84,6 +84,8 @@ pub(super) enum Next {
 pub(super) struct Turns {
     /// Whether a turn takes a slice of time at most.
     slices: bool,
+    /// Whether the tree has one CPU.
+    one_cpu: bool,
     /// Its threads, while it has several.
     group: Option<Group>,
     /// So that a turn that takes too long is noticed; none before there are turns.
@@ -93,9 +95,10 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(slices: bool) -> Turns {
+    pub(super) fn new(slices: bool, one_cpu: bool) -> Turns {
         Turns {
             slices,
+            one_cpu,
             group: None,
             nudge: None,
             held: Ok(()),
@@ -120,9 +123,9 @@ impl Turns {
         if self.nudge.is_none() {
             self.nudge = Some(Nudge::each(LOOK_EVERY / 4)?);
         }
-        let slices = self.slices;
+        let (slices, one_cpu) = (self.slices, self.one_cpu);
         let group = &mut self.group;
-        Ok(group.get_or_insert_with(|| Group::of(thread, slices)))
+        Ok(group.get_or_insert_with(|| Group::of(thread, slices, one_cpu)))
     }
 
     /// There is a new thread: whose turn it is may have to let it go on.

@@ -12,7 +12,7 @@ use super::patience::Used;
 use super::{For, Next, Parked};
 use crate::sys::image;
 use crate::sys::ptrace::{Pace, Stopped};
-use crate::sys::tree::asleep::Sleeper;
+use crate::sys::tree::asleep::{Calm, Sleeper};
 use crate::sys::tree::{Limit, Watcher};
 
 /// Turns after which those are asked for whose time is over, though others are ready.
@@ -28,6 +28,8 @@ struct Inside {
     waits: For,
     /// Whether it was told that its time is over.
     told: bool,
+    /// Whether it was found asleep, and we have not woken it since.
+    slept: bool,
 }
 
 impl Inside {
@@ -51,6 +53,8 @@ pub(super) struct Group {
     /// All of them, and their processes.
     threads: BTreeMap<Pid, Pid>,
     sleepers: BTreeMap<Pid, Sleeper>,
+    /// Whether anybody runs at all; none where that says nothing of those that take turns.
+    calm: Option<Calm>,
     /// Whose turn it is.
     holder: Option<Pid>,
     /// The process of whose turn it is, or was last.
@@ -95,11 +99,13 @@ pub(super) struct Group {
 
 impl Group {
     /// One whose only thread so far is this, which runs. A thread is given with its process.
-    pub(super) fn of(thread: (Pid, Pid), slices: bool) -> Group {
+    /// `one_cpu`: it and all that descend from it have one CPU together.
+    pub(super) fn of(thread: (Pid, Pid), slices: bool, one_cpu: bool) -> Group {
         let (holder, latest) = thread;
         Group {
             threads: BTreeMap::from([thread]),
             sleepers: BTreeMap::new(),
+            calm: one_cpu.then(Calm::open).flatten(),
             holder: Some(holder),
             latest,
             free: None,
@@ -201,8 +207,13 @@ impl Group {
             self.deaf.clear();
         }
         self.deaf.remove(&tid);
-        let told = false;
-        self.inside.insert(number, Inside { tid, waits, told });
+        let inside = Inside {
+            tid,
+            waits,
+            told: false,
+            slept: false,
+        };
+        self.inside.insert(number, inside);
     }
 
     pub(super) fn was_told(&self, thread: Pid) -> bool {
@@ -222,6 +233,10 @@ impl Group {
 
     fn interrupt(&mut self, thread: Pid) {
         self.settled = false;
+        let mut inside = self.inside.values_mut();
+        if let Some(inside) = inside.find(|inside| inside.tid == thread) {
+            inside.slept = false;
+        }
         self.interrupted.insert(thread);
         // One that was killed meanwhile ends, and that is reported.
         let _ = nix::sys::ptrace::interrupt(thread);
@@ -361,28 +376,42 @@ impl Group {
     }
 
     /// Whether all that are in the kernel sleep. Who did when looked at may have been woken by one that was looked at
-    /// later, so all have to be found asleep twice. Whoever has gone there last is the likeliest to be at work.
+    /// later, so all have to be found asleep twice. Whoever has gone there last is the likeliest to be at work. If nobody on
+    /// the machine runs, those that slept before still do.
     fn all_sleep(&mut self) -> bool {
         let inside = self.inside.values().rev();
         let inside = inside
             .filter(|inside| inside.waits != For::Continue && !self.deaf.contains(&inside.tid));
         let threads: Vec<Inside> = inside.copied().collect();
-        let looks: &[fn(&Sleeper, bool) -> bool] = match threads.len() {
-            0 | 1 => &[Sleeper::is_asleep],
-            _ => &[Sleeper::seems_asleep, Sleeper::is_asleep],
-        };
-        let all = looks.iter().all(|look| {
-            let mut threads = threads.iter();
-            threads.all(|inside| {
-                let for_memory = inside.waits == For::Memory;
-                self.sleeper(inside.tid, |sleeper| look(sleeper, for_memory))
-            })
-        });
+        let (known, new): (Vec<Inside>, Vec<Inside>) =
+            threads.iter().partition(|inside| inside.slept);
+        if !known.is_empty() && !self.are(&new, Sleeper::is_asleep) {
+            return false;
+        }
+        let all = !known.is_empty() && self.calm.as_ref().is_some_and(Calm::is_there)
+            || match threads.len() {
+                0 | 1 => self.are(&threads, Sleeper::is_asleep),
+                _ => {
+                    self.are(&threads, Sleeper::seems_asleep)
+                        && self.are(&threads, Sleeper::is_asleep)
+                }
+            };
         if all {
             let deaf = threads.iter().filter(|inside| inside.is_deaf());
             self.deaf.extend(deaf.map(|inside| inside.tid));
+            let asleep: BTreeSet<Pid> = threads.iter().map(|inside| inside.tid).collect();
+            let inside = self.inside.values_mut();
+            inside.for_each(|inside| inside.slept |= asleep.contains(&inside.tid));
         }
         all
+    }
+
+    /// Whether all of these are, in their order.
+    fn are(&mut self, threads: &[Inside], asleep: fn(&Sleeper, bool) -> bool) -> bool {
+        threads.iter().all(|inside| {
+            let for_memory = inside.waits == For::Memory;
+            self.sleeper(inside.tid, |sleeper| asleep(sleeper, for_memory))
+        })
     }
 
     /// Looks at a thread that may be asleep; one that is gone is not.
