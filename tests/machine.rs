@@ -55,6 +55,11 @@ fn main() -> ExitCode {
             &[Step],
             leaves_times_of_access,
         ),
+        needs_root(
+            "another_user_is_shown_the_same_machine",
+            &[Step, Program("setpriv"), Program("python3")],
+            same_machine_for_another_user,
+        ),
         needs_namespaces(
             "root_is_who_all_programs_are_that_are_to_be_root",
             &[Step, Program("setpriv")],
@@ -493,6 +498,35 @@ fn refused_user() {
         "user: the kernel refuses a user namespace here",
         "user.max_user_namespaces",
     );
+}
+
+/// What a user may not open that counts as another than started the run is handed over, as if it had been opened.
+fn same_machine_for_another_user() {
+    let asks = "import os
+before = len(os.listdir('/proc/self/fd'))
+first = os.dup(0)
+os.close(first)
+for name, flags in ('/proc/cpuinfo', os.O_CLOEXEC), ('/proc/meminfo', 0), ('/dev/urandom', 0):
+    file = os.open(name, os.O_RDONLY | flags)
+    print(file - first, os.read(file, 16))
+    os.close(os.dup(file))
+print(os.getuid(), len(os.listdir('/proc/self/fd')) - before)
+try: os.open('/proc/cpuinfo', os.O_WRONLY)
+except PermissionError: print('only root may write')";
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let words = nobody.split(' ').chain(["/usr/bin/python3", "-c", asks]);
+    let words: Vec<&str> = ["count", "--"].into_iter().chain(words).collect();
+    let ran = output(counterfoil(&words).current_dir("/"));
+    assert!(ran.status.success(), "{}", stderr(&ran));
+    let shown = stdout(&ran);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[0], "0 b'processor\\t: 0\\nve'");
+    assert_eq!(lines[1], "1 b'MemTotal:       '");
+    assert!(lines[2].starts_with("2 b"), "{shown}");
+    assert_eq!(lines[3], "65534 3");
+    assert_eq!(lines[4], "only root may write");
+    let again = output(counterfoil(&words).current_dir("/"));
+    assert_eq!(stdout(&again), shown);
 }
 
 fn leaves_times_of_access() {

@@ -42,6 +42,8 @@ pub mod slot {
     pub const PATH: u32 = 0x100;
     /// The same for calls of the program whose path is replaced.
     pub const OTHER_PATH: u32 = 0x180;
+    /// Room for a message by which the program is handed a file.
+    pub const MESSAGE: u32 = 0x200;
     /// A byte for each system call, by its number: not 0 if it never waits, so that its thread need not ask before it.
     pub const QUICK: u32 = 0x600;
 }

@@ -146,6 +146,11 @@ impl<'a> Calls<'a> {
         })
     }
 
+    /// The thread that makes them.
+    pub fn thread(&self) -> &'a Stopped {
+        self.thread
+    }
+
     /// The registers that the thread will have afterwards.
     pub fn registers(&mut self) -> &mut libc::user_regs_struct {
         &mut self.registers

@@ -6,6 +6,9 @@
 
 pub mod answer;
 pub mod attempts;
+mod files;
+#[cfg(target_arch = "x86_64")]
+pub mod hand_over;
 pub mod handle;
 pub mod heap;
 pub mod image;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
+
+use super::files::file_of;
 
 /// `si_timerid` of the signals of setitimer(2), which have none: no timer has this id.
 const NO_ID: i32 = -1;
@@ -111,15 +113,8 @@ impl TimerFile {
         if !link.is_ok_and(|link| link.as_os_str() == "anon_inode:[timerfd]") {
             return Ok(None);
         }
-        // SAFETY: both calls take numbers only; each answer is checked before it becomes an owner of what is new.
-        let file = unsafe {
-            let process = libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0);
-            let process = OwnedFd::from_raw_fd(Errno::result(process)? as i32);
-            let file = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0);
-            OwnedFd::from_raw_fd(Errno::result(file)? as i32)
-        };
         Ok(Some(TimerFile {
-            file,
+            file: file_of(process, descriptor)?,
             process,
             descriptor,
         }))

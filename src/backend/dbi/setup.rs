@@ -20,6 +20,7 @@ use crate::dbi::cache::{Cache, Place};
 use crate::dbi::layout::{AREA_BYTES, TABLE_BYTES, ZONE_BYTES, slot};
 use crate::model::{Machine, ProjectFolder};
 use crate::sys::Pid;
+use crate::sys::hand_over::hand_over;
 use crate::sys::image;
 use crate::sys::inject::Calls;
 use crate::sys::ptrace::Stopped;
@@ -201,16 +202,35 @@ fn open_pool(thread: &Stopped, calls: &mut Calls<'_>, pool: &Pool) -> io::Result
             Err(error) => refused = refused.or(Some(error)),
         }
     }
-    let unknown = || io::Error::other("the program's /proc is that of other processes");
-    Err(refused.unwrap_or_else(unknown))
+    let lender = pool.lenders().first().copied().unwrap_or(thread.tid());
+    let unknown = || io::Error::other("its /proc is that of other processes");
+    let fd = be_given(calls, place, pool, &refused.unwrap_or_else(unknown))?;
+    Ok((fd, lender))
 }
 
 fn open(calls: &mut Calls<'_>, path: u64) -> io::Result<u64> {
     let flags = (libc::O_RDWR | libc::O_CLOEXEC) as u64;
     let here = libc::AT_FDCWD as i64 as u64;
-    calls.make(libc::SYS_openat, [here, path, flags, 0, 0, 0]).map_err(|error| {
+    calls.make(libc::SYS_openat, [here, path, flags, 0, 0, 0])
+}
+
+/// Opens the pool in a program that has an area at `own`.
+fn open_again(calls: &mut Calls<'_>, own: u64, pool: &Pool) -> io::Result<u64> {
+    let opened = open(calls, own + u64::from(slot::PATH));
+    opened.or_else(|refused| be_given(calls, own + u64::from(slot::MESSAGE), pool, &refused))
+}
+
+/// Has the program be given the pool, which it could not open: another user may not look among our files, and other roots and
+/// namespaces have another /proc or none.
+fn be_given(
+    calls: &mut Calls<'_>,
+    place: u64,
+    pool: &Pool,
+    refused: &io::Error,
+) -> io::Result<u64> {
+    hand_over(calls, place, pool.shared().file()).map_err(|error| {
         explained(error, |error| format!(
-            "the program cannot open our memory through /proc ({error}): it runs as another user, or without this /proc"
+            "the program can neither open our memory through /proc ({refused}) nor be handed it ({error}): does a filter of its own forbid system calls?"
         ))
     })
 }
@@ -315,7 +335,7 @@ pub fn more_areas(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<(
     let text = image::read_proc_text(&format!("/proc/{}/maps", thread.tid()))?;
     let address = areas_among(&maps::lines(&text).collect::<Vec<_>>())?;
     let mut calls = Calls::begin(thread, call)?;
-    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
+    let fd = open_again(&mut calls, own, &space.pool)?;
     map_areas(&mut calls, fd, space, address)?;
     close(&mut calls, fd)?;
     calls.end()
@@ -326,7 +346,7 @@ pub fn diverge(thread: &Stopped, space: &mut Space, own: u64) -> io::Result<()> 
     let shared = Rc::clone(&space.translations);
     let shared = shared.borrow();
     let mut calls = Calls::begin(thread, shared.cache.system_call())?;
-    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
+    let fd = open_again(&mut calls, own, &space.pool)?;
     let memory = CodeMemory::new(&space.pool);
     let places = shared.cache.zone_places();
     let mut offsets = Vec::new();
@@ -367,7 +387,7 @@ pub fn more_zones(thread: &Stopped, space: &mut Space, own: u64, pc: u64) -> io:
         near(&lines, pc).ok_or_else(|| io::Error::other("no room for a larger code cache"))?;
     let translations = &mut *space.translations.borrow_mut();
     let mut calls = Calls::begin(thread, translations.cache.system_call())?;
-    let fd = open(&mut calls, own + u64::from(slot::PATH))?;
+    let fd = open_again(&mut calls, own, &space.pool)?;
     let place = translations.memory.add_zone(address)?;
     map_zone(&mut calls, fd, place, NEW)?;
     close(&mut calls, fd)?;

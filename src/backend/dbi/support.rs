@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -138,6 +138,8 @@ pub fn lend(content: &[u8], owner: Pid) -> io::Result<Lent> {
     let file: OwnedFd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC)?;
     let mut file = fs::File::from(file);
     file.write_all(content)?;
+    // Whoever is handed it reads on from where we are.
+    file.rewind()?;
     Ok(Lent::new(file.into(), owner))
 }
 

@@ -1,6 +1,7 @@
 //! The system calls that the tracer is told of: what becomes of them, and what follows from them.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use nix::libc::{self, user_regs_struct};
@@ -16,7 +17,9 @@ use super::{Engine, Expected, files};
 use crate::dbi::cache::Full;
 use crate::dbi::layout::{MAGIC_CALL, slot};
 use crate::sys::Pid;
+use crate::sys::hand_over::hand_over;
 use crate::sys::image;
+use crate::sys::inject::Calls;
 use crate::sys::machine::is_filtered;
 use crate::sys::ptrace::Stopped;
 use crate::sys::tree::Call;
@@ -50,14 +53,18 @@ pub(super) fn again(registers: &user_regs_struct) -> user_regs_struct {
     }
 }
 
+/// What open(2) or openat(2) is asked for.
+fn open_flags(registers: &user_regs_struct) -> i32 {
+    match registers.orig_rax as libc::c_long {
+        libc::SYS_open => registers.rsi as i32,
+        _ => registers.rdx as i32,
+    }
+}
+
 /// Whether open(2) or openat(2) is asked for reading alone.
 fn only_reads(registers: &user_regs_struct) -> bool {
-    let flags = match registers.orig_rax as libc::c_long {
-        libc::SYS_open => registers.rsi,
-        libc::SYS_openat => registers.rdx,
-        _ => return false,
-    };
-    flags as i32 & libc::O_ACCMODE == libc::O_RDONLY
+    registers.orig_rax != libc::SYS_openat2 as u64
+        && open_flags(registers) & libc::O_ACCMODE == libc::O_RDONLY
 }
 
 impl Engine {
@@ -194,25 +201,62 @@ impl Engine {
     }
 
     /// An open whose path was replaced has returned. Where the program cannot open what we lend (it has another root, or
-    /// became another user), and it cannot do without, it opens its own.
+    /// became another user), it is handed over; if that cannot be either, and it cannot do without, it opens its own.
     pub(super) fn opened(
         &mut self,
+        process: Pid,
         stopped: &Stopped,
-        second: bool,
-        path: u64,
-        or_own: bool,
+        (second, path, or_own): (bool, u64, bool),
+        lent: Option<OwnedFd>,
     ) -> io::Result<()> {
         let mut registers = stopped.registers()?;
+        let refused = (registers.rax as i64) < 0;
+        if refused
+            && only_reads(&registers)
+            && let Some(lent) = lent
+            && let Ok(given) = self.hand_over(process, stopped, &registers, &lent)
+        {
+            registers.rax = given;
+        } else if refused && or_own {
+            self.thread(stopped.tid())?.opens_own = true;
+            registers = again(&registers);
+        }
         if second {
             registers.rsi = path;
         } else {
             registers.rdi = path;
         }
-        if or_own && (registers.rax as i64) < 0 {
-            self.thread(stopped.tid())?.opens_own = true;
-            registers = again(&registers);
-        }
         Ok(stopped.set_registers(registers)?)
+    }
+
+    /// Hands a thread the file that its call has asked for; under which number, the first that is free as for any other.
+    fn hand_over(
+        &mut self,
+        process: Pid,
+        stopped: &Stopped,
+        asked: &user_regs_struct,
+        lent: &OwnedFd,
+    ) -> io::Result<u64> {
+        let place = self.own_area(process, stopped.tid())? + u64::from(slot::MESSAGE);
+        let gadget = {
+            let space = self.space(process)?;
+            let space = space.borrow();
+            let translations = space.translations.borrow();
+            translations.cache.system_call()
+        };
+        let mut calls = Calls::begin(stopped, gadget)?;
+        let given = hand_over(&mut calls, place, lent.as_fd());
+        let given = given.and_then(|given| {
+            let kind = match open_flags(asked) & libc::O_CLOEXEC {
+                0 => libc::F_DUPFD,
+                _ => libc::F_DUPFD_CLOEXEC,
+            };
+            let first = calls.make(libc::SYS_fcntl, [given, kind as u64, 0, 0, 0, 0]);
+            calls.make(libc::SYS_close, [given, 0, 0, 0, 0, 0])?;
+            first
+        });
+        calls.end()?;
+        given
     }
 
     /// The process of the thread that programs know by an id, which may be another than ours.

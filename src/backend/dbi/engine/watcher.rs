@@ -59,14 +59,14 @@ impl Watcher for Engine {
             self.turn.known_time = None;
         }
         let thread = self.thread(stopped.tid())?;
-        thread.lent = None;
+        let lent = thread.lent.take();
         match std::mem::take(&mut thread.expected) {
             Expected::Code(change) => self.code_changed(process, stopped, change),
             Expected::Open {
                 second,
                 path,
                 or_own,
-            } => self.opened(stopped, second, path, or_own),
+            } => self.opened(process, stopped, (second, path, or_own), lent),
             Expected::Wait(waiting) => self.waited(process, stopped, waiting),
             Expected::Timer(call) => self.timer_called(process, stopped, call),
             Expected::Told(told) => {
