@@ -33,6 +33,10 @@ pub use service::{During, ServiceError};
 
 /// Removes the folders of runs that were killed.
 pub fn sweep() {
-    scratch::sweep();
-    shims::sweep();
+    let entries = std::fs::read_dir(std::env::temp_dir());
+    for entry in entries.into_iter().flatten().flatten() {
+        let path = entry.path();
+        scratch::sweep(&path);
+        shims::sweep(&path);
+    }
 }

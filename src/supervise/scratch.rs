@@ -107,19 +107,13 @@ fn try_lock(folder: &Path) -> Locked {
     }
 }
 
-/// Removes the folders of runs that were killed: those of our user that nobody has locked.
-pub fn sweep() {
-    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if has_our_name(&path)
-            && let Locked::Ours(_lock) = try_lock(&path)
-        {
-            // Another user's folder refuses, and stays.
-            let _ = fs::remove_dir_all(path);
-        }
+/// Removes what is at `path` if it is the folder of a run that was killed: one of our user that nobody has locked.
+pub fn sweep(path: &Path) {
+    if has_our_name(path)
+        && let Locked::Ours(_lock) = try_lock(path)
+    {
+        // Another user's folder refuses, and stays.
+        let _ = fs::remove_dir_all(path);
     }
 }
 
@@ -158,7 +152,7 @@ mod tests {
         let dead = std::env::temp_dir().join(format!("{PREFIX}1-{}", std::process::id()));
         fs::create_dir_all(dead.join("nested")).unwrap();
         assert!(is_left_behind(&dead) && !is_left_behind(live.path()));
-        sweep();
+        crate::supervise::sweep();
         assert!(live.path().exists());
         assert!(!dead.exists());
         assert!(is_left_behind(&dead));

@@ -1,5 +1,6 @@
 //! The folder of a job's shims: one path for each job, whoever runs it, and one user at a time.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -90,23 +91,16 @@ impl Drop for Folder {
     }
 }
 
-/// Removes the folders of killed processes: those that nobody has locked.
-pub fn sweep() {
-    for entry in fs::read_dir(std::env::temp_dir())
-        .into_iter()
-        .flatten()
-        .flatten()
+/// Removes what is at `path` if it is the folder of a killed process: one that nobody has locked.
+pub fn sweep(path: &Path) {
+    let name = path.file_name().and_then(OsStr::to_str);
+    if name.is_some_and(|name| name.starts_with(PREFIX))
+        && let Ok(Some(lock)) = try_lock(path)
     {
-        let is_ours = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(PREFIX));
-        if is_ours && let Ok(Some(lock)) = try_lock(&entry.path()) {
-            drop(Folder {
-                path: entry.path(),
-                _lock: lock,
-            });
-        }
+        drop(Folder {
+            path: path.to_owned(),
+            _lock: lock,
+        });
     }
 }
 
@@ -159,13 +153,13 @@ mod tests {
         let second = waiting.join().unwrap();
         assert_eq!(second.path(), path);
         assert!(!second.calls("uv").exists() && second.bin().is_dir());
-        sweep();
+        crate::supervise::sweep();
         assert!(path.exists());
         drop(second);
         assert!(!path.exists());
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        sweep();
+        crate::supervise::sweep();
         assert!(!path.exists());
     }
 
