@@ -326,7 +326,8 @@ impl<'a> Tree<'a> {
             random: launch.random_seed.map(Random::new),
             attempts: Attempts::beyond(launch.network()),
             rest: Rest::new(&launch.beside),
-            turns: Turns::new(launch.machine.slices, launch.cpu.is_some()),
+            // Programs that are shown another machine keep to the CPU that it has.
+            turns: Turns::new(launch.machine.slices, launch.machine.host),
             again: HashSet::new(),
             looks: 0,
         }

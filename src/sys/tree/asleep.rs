@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use nix::libc;
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::Pid;
 
@@ -83,6 +84,15 @@ impl Calm {
     }
 }
 
+/// Whether a thread has to keep to one CPU.
+pub(super) fn has_one_cpu(thread: Pid) -> bool {
+    let cpus = sched_getaffinity(thread);
+    cpus.is_ok_and(|set| {
+        let allowed = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
+        (0..CpuSet::count()).filter(allowed).count() == 1
+    })
+}
+
 /// The fourth field is how many run or want to, and of how many: `0.20 0.18 0.12 1/80 11206`.
 fn only_one_runs(line: &[u8]) -> bool {
     let fourth = line.split(|byte| *byte == b' ').nth(3);
@@ -114,6 +124,21 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, mpsc};
+
+    #[test]
+    fn who_may_use_several_cpus_is_told_from_who_keeps_to_one() {
+        let before = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap());
+        let bound = std::thread::spawn(move || {
+            let mut one = CpuSet::new();
+            one.set(first.unwrap()).unwrap();
+            nix::sched::sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+            has_one_cpu(nix::unistd::gettid())
+        });
+        assert!(bound.join().unwrap());
+        let several = (0..CpuSet::count()).filter(|cpu| before.is_set(*cpu).unwrap());
+        assert_eq!(has_one_cpu(nix::unistd::gettid()), several.count() == 1);
+    }
 
     #[test]
     fn one_that_runs_is_told_from_several() {

@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 
 use self::group::Group;
 use self::patience::LOOK_EVERY;
-use super::Watcher;
+use super::{Watcher, asleep};
 use crate::sys::image;
 use crate::sys::nudge::Nudge;
 use crate::sys::ptrace::{Pace, Stopped};
@@ -84,8 +84,8 @@ pub(super) enum Next {
 pub(super) struct Turns {
     /// Whether a turn takes a slice of time at most.
     slices: bool,
-    /// Whether the tree has one CPU.
-    one_cpu: bool,
+    /// Whether all of the tree keep to the CPUs that its root has.
+    keeps_cpus: bool,
     /// Its threads, while it has several.
     group: Option<Group>,
     /// So that a turn that takes too long is noticed; none before there are turns.
@@ -95,10 +95,10 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(slices: bool, one_cpu: bool) -> Turns {
+    pub(super) fn new(slices: bool, keeps_cpus: bool) -> Turns {
         Turns {
             slices,
-            one_cpu,
+            keeps_cpus,
             group: None,
             nudge: None,
             held: Ok(()),
@@ -123,9 +123,12 @@ impl Turns {
         if self.nudge.is_none() {
             self.nudge = Some(Nudge::each(LOOK_EVERY / 4)?);
         }
-        let (slices, one_cpu) = (self.slices, self.one_cpu);
+        let (slices, keeps_cpus) = (self.slices, self.keeps_cpus);
         let group = &mut self.group;
-        Ok(group.get_or_insert_with(|| Group::of(thread, slices, one_cpu)))
+        Ok(group.get_or_insert_with(|| {
+            let one_cpu = keeps_cpus && asleep::has_one_cpu(thread.0);
+            Group::of(thread, slices, one_cpu)
+        }))
     }
 
     /// There is a new thread: whose turn it is may have to let it go on.
