@@ -3,15 +3,14 @@
 //! It makes a pair of sockets for us, we take one of them as well, and what we send there it receives at the other (unix(7),
 //! `SCM_RIGHTS`).
 
-use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::unistd::Pid;
 
 use super::files::file_of;
+use super::image;
 use super::inject::Calls;
 
 /// Bytes of the process's memory that a message takes for a moment.
@@ -60,7 +59,7 @@ fn through_pair(calls: &mut Calls<'_>, place: u64, file: BorrowedFd<'_>) -> io::
 }
 
 fn send(calls: &Calls<'_>, end: RawFd, file: BorrowedFd<'_>) -> io::Result<()> {
-    let end = file_of(process_of(calls.thread().tid())?, end)?;
+    let end = file_of(image::process_of(calls.thread().tid())?, end)?;
     let files = [file.as_raw_fd()];
     let message = [ControlMessage::ScmRights(&files)];
     sendmsg::<()>(
@@ -89,15 +88,4 @@ fn receive(calls: &mut Calls<'_>, place: u64, end: RawFd) -> io::Result<u64> {
     }
     let descriptor: i32 = bytemuck::pod_read_unaligned(&message[DESCRIPTOR..DESCRIPTOR + 4]);
     Ok(descriptor as u64)
-}
-
-/// The process of a thread.
-fn process_of(thread: Pid) -> io::Result<Pid> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
-    let mut lines = status.lines();
-    let line = lines.find_map(|line| line.strip_prefix("Tgid:"));
-    let process = line.and_then(|id| id.trim().parse().ok());
-    process
-        .map(Pid::from_raw)
-        .ok_or_else(|| io::Error::other("/proc tells no process of a thread"))
 }

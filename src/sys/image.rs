@@ -175,6 +175,15 @@ pub fn own_id(thread: Pid) -> io::Result<Pid> {
         .ok_or_else(|| io::Error::other("no NSpid line"))
 }
 
+/// The process that a thread belongs to.
+pub fn process_of(thread: Pid) -> io::Result<Pid> {
+    let status = read_proc_text(&format!("/proc/{thread}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    line.and_then(|id| id.trim().parse().ok())
+        .map(Pid::from_raw)
+        .ok_or_else(|| io::Error::other("no Tgid line"))
+}
+
 /// The last id of /proc/PID/status, field NSpid (proc_pid_status(5)).
 fn innermost(status: &str) -> Option<i32> {
     let mut lines = status.lines();

@@ -1,7 +1,5 @@
 //! How processes and threads of a tree begin: each is admitted while its maker holds still.
 
-use std::io;
-
 use nix::libc;
 use nix::unistd::Pid;
 
@@ -84,7 +82,7 @@ impl Tree<'_> {
             maker: maker.tid,
             shared: maker.shares_memory,
         };
-        let process = thread_group(tid).map_err(follow("read /proc/TID/status"))?;
+        let process = image::process_of(tid).map_err(follow("read /proc/TID/status"))?;
         self.threads.insert(tid, process);
         let begun = match process == tid {
             true => self.watcher.process(birth, &stopped),
@@ -143,13 +141,4 @@ fn clone_flags(maker: &Stopped, registers: &libc::user_regs_struct, call: u64) -
         }
         _ => 0,
     }
-}
-
-/// The process that a thread belongs to.
-fn thread_group(tid: Pid) -> io::Result<Pid> {
-    let status = image::read_proc_text(&format!("/proc/{tid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    line.and_then(|id| id.trim().parse().ok())
-        .map(Pid::from_raw)
-        .ok_or_else(|| io::Error::other("no Tgid line"))
 }
