@@ -207,9 +207,8 @@ impl Store {
             let at = offset_of!(Header, missed);
             let _ = self.note(key, kept.timed, at, bytemuck::bytes_of(&missed));
         }
-        if let Some(habits) = habits.filter(|habits| kept.habits != Some(*habits))
-            && !(writes && kept.timed)
-        {
+        let are_written = writes && kept.timed;
+        if let Some(habits) = habits.filter(|_| !are_written && habits != kept.habits) {
             let at = offset_of!(Header, habits);
             let _ = self.note(key, true, at, bytemuck::bytes_of(&habits));
         }

@@ -70,16 +70,9 @@ impl Engine {
         let mut registers = stopped.registers()?;
         registers.gs_base = base;
         self.log.note(pid, || {
-            let space = self
-                .processes
-                .get(&pid)
-                .map(|process| process.space.borrow());
-            let kept = space.map(|space| space.translations.borrow().kept.to_string());
-            format!(
-                "begins at {:#x}; {}",
-                registers.rip,
-                kept.unwrap_or_default()
-            )
+            let space = space.borrow();
+            let kept = &space.translations.borrow().kept;
+            format!("begins at {:#x}; {kept}", registers.rip)
         });
         self.redirect(pid, stopped, registers)
     }

@@ -388,20 +388,17 @@ impl Group {
         if !known.is_empty() && !self.are(&new, Sleeper::is_asleep) {
             return false;
         }
-        let all = !known.is_empty() && self.calm.as_ref().is_some_and(Calm::is_there)
-            || match threads.len() {
-                0 | 1 => self.are(&threads, Sleeper::is_asleep),
-                _ => {
-                    self.are(&threads, Sleeper::seems_asleep)
-                        && self.are(&threads, Sleeper::is_asleep)
-                }
-            };
+        let calm = !known.is_empty() && self.calm.as_ref().is_some_and(Calm::is_there);
+        let several = threads.len() > 1;
+        let all = calm
+            || (!several || self.are(&threads, Sleeper::seems_asleep))
+                && self.are(&threads, Sleeper::is_asleep);
         if all {
             let deaf = threads.iter().filter(|inside| inside.is_deaf());
             self.deaf.extend(deaf.map(|inside| inside.tid));
-            let asleep: BTreeSet<Pid> = threads.iter().map(|inside| inside.tid).collect();
+            // The deaf were found asleep before.
             let inside = self.inside.values_mut();
-            inside.for_each(|inside| inside.slept |= asleep.contains(&inside.tid));
+            inside.for_each(|inside| inside.slept = inside.waits != For::Continue);
         }
         all
     }
