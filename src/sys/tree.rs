@@ -115,6 +115,10 @@ fn ends_with_us(launch: &Launch) -> bool {
 /// Starts `launch`, tells `watcher` what happens in its tree, and returns when the root has ended and its
 /// descendants have too, or were given up.
 pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeError> {
+    let _beside = launch
+        .cpu
+        .filter(|_| launch.engine.is_some() || watcher.pace() == Pace::Step)
+        .map(Beside::go);
     let held = spawn::spawn(launch)?;
     let root = held.pid;
     let _registered = Registered::new(root, &launch.handle);
@@ -126,10 +130,6 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
             source: error,
         });
     }
-    let _beside = (watcher.pace() == Pace::Step)
-        .then_some(launch.cpu)
-        .flatten()
-        .map(Beside::go);
     let traced = ptrace::seize(root, ends_with_us(launch)).map_err(io::Error::from);
     let fixed_addresses = held
         .fixed_addresses
@@ -203,8 +203,8 @@ fn copy_error(error: &io::Error) -> io::Error {
         .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
-/// This thread on the tracee's CPU, and back where it was afterwards: at every step one of the two sleeps, and waking
-/// a thread on the same CPU costs a third of waking it on another.
+/// This thread on the tracee's CPU, and back where it was afterwards: at every stop one of the two sleeps, and waking
+/// a thread on the same CPU costs a third of waking it on another, a fifth in a virtual machine of a virtual machine.
 struct Beside(Option<CpuSet>);
 
 impl Beside {
