@@ -4,6 +4,7 @@
 //! what is written is always whole before anything leads to it: first the code, then the displacements of exits, then
 //! the entries of the table.
 
+mod ahead;
 pub mod image;
 mod links;
 mod unit;
@@ -12,12 +13,12 @@ mod zone;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use self::ahead::{Ahead, Wanted};
 use self::image::Adopted;
 pub use self::unit::Unit;
 use self::unit::is;
 use self::zone::{Owner, Zone};
-use super::decode::Kind;
-use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
+use super::emit::{Between, Emitted, Exit, Mark, Pc, Site, spilled};
 use super::layout::{COLD_START, MAGIC_CALL, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
 use super::plan::{Findings, Limits, MARKER_BYTES, NoUnit, Plan, Source};
 use crate::model::Machine;
@@ -121,13 +122,6 @@ pub struct Manner {
     pub budget: usize,
 }
 
-/// Work on one address that is to be translated.
-#[derive(Clone, Copy, Debug)]
-struct Wanted {
-    pc: u64,
-    indirect: bool,
-}
-
 /// The code cache.
 #[derive(Debug)]
 pub struct Cache {
@@ -152,7 +146,7 @@ pub struct Cache {
     counters: u32,
     plan: Plan,
     emitted: Emitted,
-    queue: Vec<Wanted>,
+    ahead: Ahead,
 }
 
 /// A place for a zone: its address in the program and its offset in the shared memory.
@@ -187,7 +181,7 @@ impl Cache {
             counters: 0,
             plan: Plan::default(),
             emitted: Emitted::default(),
-            queue: Vec::new(),
+            ahead: Ahead::default(),
             zones,
         };
         const AT_ONCE: usize = TABLE_ENTRIES / 16;
@@ -282,16 +276,15 @@ impl Cache {
         memory: &impl Memory,
         manner: &Manner,
     ) -> Result<u64, NoTranslation> {
-        let first = self.one(Wanted { pc, indirect }, program, memory, manner)?;
-        // What was met last first: depth before breadth, as the program goes.
+        let first = self.one(Wanted::now(pc, indirect), program, memory, manner)?;
         for _ in 0..manner.budget {
-            let Some(wanted) = self.queue.pop() else {
+            let Some(wanted) = self.ahead.next() else {
                 break;
             };
             // What cannot be translated ahead is met again when it is reached.
             let _ = self.one(wanted, program, memory, manner);
         }
-        self.queue.clear();
+        self.ahead.clear();
         Ok(first)
     }
 
@@ -359,27 +352,9 @@ impl Cache {
             plan.make(wanted.pc, program, &limits)?;
         }
         let index = self.emit(plan, wanted.indirect, volatile, request.is_some(), memory)?;
-        self.follow(plan);
+        let exits = &self.emitted.exits;
+        self.ahead.follow(wanted, plan, exits);
         Ok(self.body(&self.units[index as usize]))
-    }
-
-    /// Queues what comes after a unit.
-    fn follow(&mut self, plan: &Plan) {
-        for exit in &self.emitted.exits {
-            if exit.kind == ExitKind::Link && !exit.born_linked {
-                self.queue.push(Wanted {
-                    pc: exit.target,
-                    indirect: false,
-                });
-            }
-        }
-        if let Some(Kind::Call { .. } | Kind::CallTo) = plan.insts.last().map(|last| last.inst.kind)
-        {
-            self.queue.push(Wanted {
-                pc: plan.end(),
-                indirect: true,
-            });
-        }
     }
 
     /// The nearest zone to a piece of code.
@@ -619,7 +594,7 @@ impl Cache {
             counters: self.counters,
             plan: Plan::default(),
             emitted: Emitted::default(),
-            queue: Vec::new(),
+            ahead: Ahead::default(),
         };
         for (zone, offset) in copy.zones.iter_mut().zip(zones) {
             zone.offset = *offset;

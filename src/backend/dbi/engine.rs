@@ -66,9 +66,9 @@ use crate::sys::ptrace::{Pace, Stopped};
 use crate::sys::random::Stream;
 use crate::sys::tree::{Call, Onward};
 
-/// Units translated at one stop: those that follow from the one that is wanted. Fewer mean more stops, more mean code
-/// that is never executed; between 8 and 64 the sum hardly changes.
-const BUDGET: usize = 32;
+/// Units that are translated ahead at one stop, at most: a bound for code that goes on and on. Mostly what is likely enough
+/// to be reached is less.
+const BUDGET: usize = 256;
 
 /// Why a count ended before its time.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::*;
+use crate::dbi::emit::ExitKind;
 use crate::dbi::emit::Pc;
 use crate::dbi::layout::TABLE_BYTES;
 
