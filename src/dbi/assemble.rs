@@ -5,9 +5,13 @@
 
 use super::layout::slot;
 
-/// `gs:` as an override, and the ModRM and SIB bytes of an absolute 32-bit address without a register.
+/// `gs:` as an override, and the SIB byte of an absolute 32-bit address without a register.
 const GS: u8 = 0x65;
 const ABSOLUTE: u8 = 0x25;
+
+/// The r/m fields of ModRM for an address with a SIB byte, and for one relative to rip.
+const WITH_SIB: u8 = 4;
+const RELATIVE: u8 = 5;
 
 /// A register by its number; only those without an extension bit are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +54,23 @@ impl Code {
     }
 
     fn gs(&mut self, opcode: &[u8], field: u8, at: u32) {
+        self.gs_with(opcode, field, at, &[]);
+    }
+
+    /// An instruction on `gs:[at]`, with an immediate operand. Relative to rip it is a byte shorter, in code that is near
+    /// enough to address 0.
+    fn gs_with(&mut self, opcode: &[u8], field: u8, at: u32, immediate: &[u8]) {
         self.bytes.push(GS);
         self.raw(opcode);
-        self.raw(&[field << 3 | 4, ABSOLUTE]);
-        self.raw(&at.to_le_bytes());
+        let behind = self.here() + 5 + immediate.len() as u64;
+        if let Some(distance) = relative(behind, at.into()) {
+            self.raw(&[field << 3 | RELATIVE]);
+            self.raw(&distance.to_le_bytes());
+        } else {
+            self.raw(&[field << 3 | WITH_SIB, ABSOLUTE]);
+            self.raw(&at.to_le_bytes());
+        }
+        self.raw(immediate);
     }
 
     /// `mov gs:[at], register`
@@ -87,6 +104,16 @@ impl Code {
         self.load_low(RCX.0, at);
     }
 
+    /// `movzx ecx, word gs:[at]`
+    pub fn load_cx(&mut self, at: u32) {
+        self.gs(&[0x0f, 0xb7], RCX.0, at);
+    }
+
+    /// `cmp word gs:[at], value`
+    pub fn compare_word(&mut self, at: u32, value: i8) {
+        self.gs_with(&[0x66, 0x83], 7, at, &[value as u8]);
+    }
+
     /// `mov register, gs:[at]`, of its lower half; the upper becomes zero.
     pub fn load_low(&mut self, register: u8, at: u32) {
         self.gs(&[0x8b], register, at);
@@ -109,8 +136,7 @@ impl Code {
 
     /// `mov dword gs:[at], value`
     pub fn store_value(&mut self, at: u32, value: u32) {
-        self.gs(&[0xc7], 0, at);
-        self.raw(&value.to_le_bytes());
+        self.gs_with(&[0xc7], 0, at, &value.to_le_bytes());
     }
 
     /// `jmp qword gs:[at]`
@@ -126,6 +152,12 @@ impl Code {
     /// `lea ecx, [rcx + by]`
     pub fn add_ecx(&mut self, by: i32) {
         self.raw(&[0x8d, 0x89]);
+        self.raw(&by.to_le_bytes());
+    }
+
+    /// `lea rcx, [rcx + by]`, always of the same length.
+    pub fn add_rcx_long(&mut self, by: i32) {
+        self.raw(&[0x48, 0x8d, 0x89]);
         self.raw(&by.to_le_bytes());
     }
 
@@ -165,6 +197,12 @@ impl Code {
     /// `pop rcx`
     pub fn pop_rcx(&mut self) {
         self.raw(&[0x59]);
+    }
+
+    /// `push value`
+    pub fn push_value(&mut self, value: i32) {
+        self.raw(&[0x68]);
+        self.raw(&value.to_le_bytes());
     }
 
     /// `push qword [rip → literal]`
@@ -234,9 +272,9 @@ impl Code {
         self.offset() - 4
     }
 
-    /// Fills up so that a displacement `ahead` bytes from here does not cross a border of 8 bytes: stores within
+    /// Fills up so that the four bytes `ahead` bytes from here do not cross a border of 8 bytes: stores within
     /// such are atomic on all x86-64 (AMD64 manual volume 2, section 7.3.2).
-    fn pad(&mut self, ahead: u64) {
+    pub fn pad(&mut self, ahead: u64) {
         const NOPS: [&[u8]; 4] = [&[], &[0x90], &[0x66, 0x90], &[0x0f, 0x1f, 0x00]];
         let within = (self.here() + ahead) % 8;
         let bytes = if within > 4 { 8 - within } else { 0 };
@@ -271,6 +309,10 @@ mod tests {
         let mut code = Code::default();
         code.restart(0xffff_0000);
         code.store(0x18, RCX);
+        code.load_cx(0x8);
+        code.compare_word(0x8, -1);
+        code.add_rcx_long(-5);
+        code.push_value(-5);
         code.load(RAX, 0x10);
         code.store_r11(0x20);
         code.load_r11(0x20);
@@ -306,9 +348,26 @@ mod tests {
             at += one.len;
             names.push(one.mnemonic);
         }
-        let expected = "mov mov mov mov mov cmp inc mov jmp lea lea lea lea movzx jmp mov lea pop push mov lea movabs mov \
+        let expected = "mov movzx cmp lea push mov mov mov mov cmp inc mov jmp lea lea lea lea movzx jmp mov lea pop push mov lea movabs mov \
                         syscall jrcxz jmp je";
         assert_eq!(names.join(" "), expected);
+    }
+
+    #[test]
+    fn slots_are_the_same_near_and_far() {
+        let decoder = Decoder::new(Arch::X86_64).unwrap();
+        for (base, bytes) in [(0x10000, 12), (0x7fff_0000_0000, 13)] {
+            let mut code = Code::default();
+            code.restart(base);
+            code.store_value(0x1008, 7);
+            assert_eq!(code.bytes.len(), bytes - 1);
+            let one = decoder.decode(&code.bytes, base).unwrap();
+            assert_eq!((one.len, one.mnemonic.as_str()), (bytes - 1, "mov"));
+            let mut iced = iced_x86::Decoder::with_ip(64, &code.bytes, base, 0);
+            let one = iced.decode();
+            assert_eq!(one.memory_displacement64(), 0x1008);
+            assert_eq!(one.segment_prefix(), iced_x86::Register::GS);
+        }
     }
 
     #[test]

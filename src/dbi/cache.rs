@@ -27,6 +27,8 @@ use crate::model::Machine;
 pub trait Memory {
     /// Writes bytes that nothing leads to yet.
     fn write(&self, offset: u64, bytes: &[u8]);
+    /// Stores a byte, behind everything written before.
+    fn store_u8(&self, offset: u64, value: u8);
     /// Stores four bytes at once, behind everything written before.
     fn store_u32(&self, offset: u64, value: u32);
     /// Stores eight bytes at once, behind everything written before.

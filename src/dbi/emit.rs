@@ -158,28 +158,49 @@ pub const fn counter_slot(index: u32) -> u32 {
     COUNTERS + 8 * index
 }
 
+/// What is skipped in a [`prologue`] that fits no address.
+pub const FITS_NONE: u8 = 0;
+
 /// Code that enters a unit by an indirect branch: compares the full address, and restores rcx. `otherwise` is executed
-/// if it is another; flags are left alone but for `flags_dead`.
-pub fn prologue(code: &mut Code, pc: u64, flags_dead: bool, otherwise: u64) {
-    const JUMP_BYTES: u8 = 5;
-    code.load_ecx(slot::TARGET);
-    code.add_ecx((pc as i32).wrapping_neg());
-    code.skip_if_rcx_zero(JUMP_BYTES);
-    code.jump(otherwise);
-    if flags_dead {
-        // cmp dword gs:[TARGET + 4], high half
-        code.raw(&[0x65, 0x81, 0x3c, 0x25]);
-        code.raw(&(slot::TARGET + 4).to_le_bytes());
-        code.raw(&((pc >> 32) as u32).to_le_bytes());
-        code.restore_rcx();
-        code.branch(5, otherwise);
+/// if it is another, with flags as they were. The lower 16 bits are equal, as they have chosen the entry of the table.
+///
+/// Returns the offset of the byte that says what is skipped if the address fits.
+pub fn prologue(code: &mut Code, pc: u64, flags_dead: bool, otherwise: u64) -> u32 {
+    let skipped;
+    if let Ok(low) = i32::try_from(pc) {
+        code.load(RCX, slot::TARGET);
+        code.add_rcx_long(-low);
+        skipped = go_on_if_rcx_zero(code, otherwise);
     } else {
-        code.load_ecx(slot::TARGET + 4);
-        code.add_ecx(((pc >> 32) as i32).wrapping_neg());
-        code.skip_if_rcx_zero(JUMP_BYTES);
-        code.jump(otherwise);
-        code.restore_rcx();
+        code.load_ecx(slot::TARGET + 2);
+        code.add_ecx(((pc >> 16) as i32).wrapping_neg());
+        skipped = go_on_if_rcx_zero(code, otherwise);
+        highest_bits(code, (pc >> 48) as i8, flags_dead, otherwise);
     }
+    code.restore_rcx();
+    skipped
+}
+
+/// Compares bits 48 to 63 of the target, which all are like the sign of `highest` in an address that can be executed:
+/// whoever has others faults, and where flags are dead they may be lost by then.
+fn highest_bits(code: &mut Code, highest: i8, flags_dead: bool, otherwise: u64) {
+    const NOT_EQUAL: u8 = 5;
+    if flags_dead {
+        code.compare_word(slot::TARGET + 6, highest);
+        code.branch(NOT_EQUAL, otherwise);
+    } else {
+        code.load_cx(slot::TARGET + 6);
+        code.add_ecx(-i32::from(highest as u16));
+        go_on_if_rcx_zero(code, otherwise);
+    }
+}
+
+fn go_on_if_rcx_zero(code: &mut Code, otherwise: u64) -> u32 {
+    const JUMP_BYTES: u8 = 5;
+    code.skip_if_rcx_zero(JUMP_BYTES);
+    let skipped = code.offset() - 1;
+    code.jump(otherwise);
+    skipped
 }
 
 impl Emitted {
@@ -573,6 +594,17 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.out.exits[taken_index].patch = patch;
     }
 
+    /// Pushes the address behind a call.
+    fn push_return(&mut self) {
+        let to = self.plan.end();
+        if let Ok(low) = i32::try_from(to) {
+            self.out.hot.push_value(low);
+        } else {
+            let literal = self.literal(to);
+            self.out.hot.push_literal(literal);
+        }
+    }
+
     /// Address of eight bytes that hold `value`.
     fn literal(&mut self, value: u64) -> u64 {
         while !self.out.cold.here().is_multiple_of(8) {
@@ -585,8 +617,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     fn call(&mut self, target: u64) {
         self.mark(0);
-        let literal = self.literal(self.plan.end());
-        self.out.hot.push_literal(literal);
+        self.push_return();
         self.finish(target);
     }
 
@@ -651,8 +682,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.mark(spilled::RCX);
         self.out.hot.store(slot::TARGET, RCX);
         self.mark(spilled::RCX);
-        let literal = self.literal(self.plan.end());
-        self.out.hot.push_literal(literal);
+        self.push_return();
         self.done = self.plan.insts.len() as u16;
         self.jump_indirect(true);
     }

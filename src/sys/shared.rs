@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use nix::libc;
 
@@ -120,6 +120,14 @@ impl Window {
         let from = self.place(offset, into.len());
         // SAFETY: as in `write`.
         unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// Stores a byte, after all stores before.
+    pub fn store_u8(&self, offset: u64, value: u8) {
+        let to = self.place(offset, 1);
+        // SAFETY: inside the mapping (`place`), which lives as long as `self`; a byte is always aligned, and other processes
+        // only read it meanwhile.
+        unsafe { AtomicU8::from_ptr(to) }.store(value, Ordering::Release);
     }
 
     /// Stores four bytes at once, after all stores before. On x86-64 any address will do that does not cross eight bytes.

@@ -143,6 +143,10 @@ impl Memory for CodeMemory {
         self.with(offset, |window, at| window.write(at, bytes));
     }
 
+    fn store_u8(&self, offset: u64, value: u8) {
+        self.with(offset, |window, at| window.store_u8(at, value));
+    }
+
     fn store_u32(&self, offset: u64, value: u32) {
         self.with(offset, |window, at| window.store_u32(at, value));
     }

@@ -25,6 +25,9 @@ impl Memory for Bytes {
         let placed = placed.map(|(at, byte)| (offset + at as u64, *byte));
         self.0.borrow_mut().extend(placed);
     }
+    fn store_u8(&self, offset: u64, value: u8) {
+        self.write(offset, &[value]);
+    }
     fn store_u32(&self, offset: u64, value: u32) {
         assert!(offset % 8 <= 4, "crosses eight bytes");
         self.write(offset, &value.to_le_bytes());

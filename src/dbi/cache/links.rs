@@ -5,16 +5,9 @@ use std::collections::HashSet;
 use super::zone::Owner;
 use super::{Cache, Full, Memory, NONE, Unit, reaches};
 use crate::dbi::assemble::{Code, relative};
-use crate::dbi::emit::{Exit, ExitKind, prologue};
+use crate::dbi::emit::{Exit, ExitKind, FITS_NONE, prologue};
 use crate::dbi::layout::slot;
 use crate::dbi::plan::LOOKED_AT;
-
-/// Where in a prologue the upper half of its address is, see [`prologue`].
-const HIGH_IF_DEAD: u64 = 8 + 6 + 2 + 5 + 8;
-const HIGH_IF_LIVE: u64 = 8 + 6 + 2 + 5 + 8 + 2;
-
-/// The upper half of no address that can be executed, nor the negative of one.
-const NO_HIGH_HALF: u32 = 0x4000_0000;
 
 impl Cache {
     /// Makes exit `reason` lead to `address`, which is a unit's body, if it reaches.
@@ -76,19 +69,17 @@ impl Cache {
         Ok(())
     }
 
-    /// Makes a unit's entry for indirect branches never fit: no address has this upper half.
+    /// Makes a unit's entry for indirect branches never fit.
     fn disable_prologue(&self, unit: &Unit, memory: &impl Memory) {
         if unit.prologue == 0 {
             return;
         }
         let zone = &self.zones[usize::from(unit.zone)];
-        let high = u64::from(unit.prologue)
-            + if unit.flags_dead() {
-                HIGH_IF_DEAD
-            } else {
-                HIGH_IF_LIVE
-            };
-        memory.store_u32(zone.offset + high, NO_HIGH_HALF);
+        let mut code = Code::default();
+        code.restart(zone.base + u64::from(unit.prologue));
+        let skipped = prologue(&mut code, unit.pc, unit.flags_dead(), 0);
+        let at = zone.offset + u64::from(unit.prologue) + u64::from(skipped);
+        memory.store_u8(at, FITS_NONE);
     }
 
     /// Forgets the translations of what is in `start..end`, or rests on it, whose code is no longer what it was: nothing

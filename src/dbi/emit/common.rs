@@ -20,6 +20,8 @@ pub struct Common {
     start: u64,
     joint: u64,
     tail: u64,
+    /// Behind each of the loads that restore registers.
+    restored: [u64; 3],
 }
 
 /// What a state in [`Common`] means.
@@ -52,14 +54,18 @@ impl Common {
         code.bytes[jump_end + 1 - skip] = (code.bytes.len() - jump_end) as u8;
         let joint = code.here();
         code.store_r11(slot::R11);
+        code.pad(1);
         let tail = code.here();
         code.set_eax(layout::MAGIC_CALL);
         let number = code.here() - 4;
         let call = code.here();
         code.system_call();
         code.load(RAX, slot::RAX);
+        let rax = code.here();
         code.restore_rcx();
+        let rcx = code.here();
         code.load_r11(slot::R11);
+        let restored = [rax, rcx, code.here()];
         code.jump_slot(slot::TARGET);
         Common {
             leave,
@@ -70,13 +76,13 @@ impl Common {
             start,
             joint,
             tail,
+            restored,
         }
     }
 
     /// What it means to stand at `address`, given the thread's reason to leave; none outside.
     pub fn between(&self, address: u64, reason: u32) -> Option<Between> {
         use spilled::{R11, RAX, RCX};
-        const LOAD_BYTES: u64 = 9;
         if address < self.start || address >= self.end {
             return None;
         }
@@ -91,8 +97,8 @@ impl Common {
                 answered: false,
             });
         }
-        let restored = (address - resume) / LOAD_BYTES;
-        let restore = [RAX | RCX | R11, RCX | R11, R11, 0][restored.min(3) as usize];
+        let restored = self.restored.partition_point(|behind| *behind <= address);
+        let restore = [RAX | RCX | R11, RCX | R11, R11, 0][restored];
         Some(Between {
             restore,
             indirect: false,
