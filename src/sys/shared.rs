@@ -153,6 +153,16 @@ impl Window {
         self.word(offset).load(Ordering::Acquire)
     }
 
+    /// Reads words while the program changes them, one after the other; `offset` is a multiple of 8. Pages are made of holes.
+    pub fn words(&self, offset: u64, count: usize) -> impl Iterator<Item = u64> {
+        assert!(offset.is_multiple_of(8), "a word is not aligned");
+        let first = self.place(offset, 8 * count).cast::<AtomicU64>();
+        // SAFETY: all of them are inside the mapping (`place`), which lives as long as `self`; aligned, because mappings begin
+        // at pages; any bits are a word.
+        let words = unsafe { std::slice::from_raw_parts(first, count) };
+        words.iter().map(|word| word.load(Ordering::Relaxed))
+    }
+
     fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8), "a word is not aligned");
         let at = self.place(offset, 8).cast::<u64>();
@@ -185,6 +195,7 @@ mod tests {
         let mut bytes = [0; 7];
         b.read(3, &mut bytes);
         assert_eq!((&bytes, b.load_u64(16)), (b"counted", 7));
+        assert_eq!(b.words(16, 2).collect::<Vec<_>>(), [7, 9 << 16]);
         shared.read((1 << 30) + 26, &mut bytes[..4]).unwrap();
         assert_eq!(&bytes[..4], &9u32.to_le_bytes());
         shared.discard(1 << 30, 4096);

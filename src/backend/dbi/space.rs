@@ -36,7 +36,7 @@ pub struct Area {
     pub address: u64,
     /// Its offset in the pool.
     pub offset: u64,
-    slots: OnceCell<Window>,
+    window: OnceCell<Window>,
     /// The process whose counts are in it.
     pub owner: Cell<Option<Pid>>,
     /// Whether a thread uses it.
@@ -49,10 +49,10 @@ pub struct Area {
 impl Area {
     /// Gives it to a thread of a process, which knows by `lender` who lends it files.
     pub fn take(&self, process: Pid, lender: Pid) -> io::Result<()> {
-        if self.slots.get().is_none() {
-            let slots = self.pool.shared().window(self.offset, COUNTERS.into())?;
-            slots.write(slot::PATH.into(), &self.pool.path(lender));
-            let _ = self.slots.set(slots);
+        if self.window.get().is_none() {
+            let window = self.pool.shared().window(self.offset, AREA_BYTES)?;
+            window.write(slot::PATH.into(), &self.pool.path(lender));
+            let _ = self.window.set(window);
         }
         self.used.set(true);
         self.executed.set(None);
@@ -62,16 +62,21 @@ impl Area {
 
     /// The slots of an area that was taken.
     pub fn slots(&self) -> &Window {
-        let Some(slots) = self.slots.get() else {
+        let Some(window) = self.window.get() else {
             unreachable!("threads are in areas that were given to them")
         };
-        slots
+        window
+    }
+
+    /// The first of its counters.
+    pub fn counters(&self, count: usize) -> impl Iterator<Item = u64> {
+        self.slots().words(COUNTERS.into(), count)
     }
 }
 
 impl Drop for Area {
     fn drop(&mut self) {
-        if self.slots.get().is_some() {
+        if self.window.get().is_some() {
             self.pool.shared().discard(self.offset, AREA_BYTES);
         }
     }
@@ -157,7 +162,7 @@ impl Space {
             self.areas.push(Rc::new(Area {
                 address,
                 offset,
-                slots: OnceCell::new(),
+                window: OnceCell::new(),
                 owner,
                 used,
                 executed: Cell::new(None),

@@ -130,10 +130,10 @@ impl Weights {
         self.by_counter.len()
     }
 
-    /// The instructions that these counters stand for, from number `first` on.
-    pub fn sum(&self, first: usize, counters: &[i64]) -> i64 {
-        let counted = counters.iter().zip(&self.by_counter[first..]);
-        let products = counted.map(|(count, weight)| count.wrapping_mul((*weight).into()));
+    /// The instructions that these counters stand for.
+    pub fn sum(&self, counters: impl Iterator<Item = u64>) -> i64 {
+        let counted = counters.zip(&self.by_counter);
+        let products = counted.map(|(count, weight)| (count as i64).wrapping_mul((*weight).into()));
         products.fold(0, i64::wrapping_add)
     }
 

@@ -154,7 +154,7 @@ impl Engine {
     pub(super) fn correct_clock(&mut self, pid: Pid) -> io::Result<u64> {
         let runs = self.running_area(pid);
         let (process, area) = self.process_and_clock(pid)?;
-        let executed = executed(pid, process, runs)?;
+        let executed = executed(pid, process, runs);
         let slots = area.slots();
         let reading = process
             .clock
@@ -168,7 +168,7 @@ impl Engine {
     pub(super) fn exact_time(&mut self, pid: Pid) -> io::Result<u64> {
         let runs = self.running_area(pid);
         let (process, area) = self.process_and_clock(pid)?;
-        let executed = executed(pid, process, runs)?;
+        let executed = executed(pid, process, runs);
         let shown = area.slots().load_u64(slot::NOW.into());
         Ok(process.clock.exact(shown, executed))
     }

@@ -1,11 +1,10 @@
 //! What a process has executed: its counters read and added up, and at its end given to the sums of the run.
 
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 
-use super::super::space::{Area, Space};
-use super::super::tally::{Stretch, Weights, add_up};
+use super::super::space::Space;
+use super::super::tally::{Stretch, add_up};
 use super::requests::Between;
 use super::{Engine, Process};
 use crate::backend::marks::Sums;
@@ -13,7 +12,6 @@ use crate::dbi::cache::Unit;
 use crate::dbi::layout::{AREA_BYTES, COUNTERS};
 use crate::model::CountOverflow;
 use crate::sys::Pid;
-use crate::sys::shared::Shared;
 
 impl Engine {
     /// A program is over: its process ends or executes another.
@@ -119,14 +117,8 @@ pub(super) fn read_counters(pid: Pid, process: &Process) -> Result<Vec<u64>, Cou
     let space = process.space.borrow();
     let in_use = space.translations.borrow().cache.counters();
     let mut counters = vec![0u64; in_use as usize];
-    let mut bytes = vec![0; 8 * counters.len()];
     for area in space.areas_of(pid) {
-        let from = area.offset + u64::from(COUNTERS);
-        if space.pool.shared().read(from, &mut bytes).is_err() {
-            return Err(CountOverflow);
-        }
-        for (sum, word) in counters.iter_mut().zip(bytes.chunks_exact(8)) {
-            let count = word.try_into().map_or(0, u64::from_le_bytes);
+        for (sum, count) in counters.iter_mut().zip(area.counters(in_use as usize)) {
             *sum = sum.checked_add(count).ok_or(CountOverflow)?;
         }
     }
@@ -135,7 +127,7 @@ pub(super) fn read_counters(pid: Pid, process: &Process) -> Result<Vec<u64>, Cou
 
 /// How many instructions the program of a process has executed: less exact than [`Engine::catch_up`] while other threads
 /// run, and fast. `runs`: the only area whose thread may have executed something since, if that is known.
-pub(super) fn executed(pid: Pid, process: &mut Process, runs: Option<u64>) -> io::Result<u64> {
+pub(super) fn executed(pid: Pid, process: &mut Process, runs: Option<u64>) -> u64 {
     let space = process.space.borrow();
     let cache = &space.translations.borrow().cache;
     process.weights.update(cache);
@@ -143,28 +135,15 @@ pub(super) fn executed(pid: Pid, process: &mut Process, runs: Option<u64>) -> io
     for area in space.areas_of(pid) {
         let rests = runs.is_some_and(|runs| runs != area.address);
         let known = area.executed.get().filter(|_| rests);
-        let own = match known {
-            Some(known) => known,
-            None => sum_of(area, space.pool.shared(), &process.weights)?,
-        };
+        let own = known.unwrap_or_else(|| {
+            process
+                .weights
+                .sum(area.counters(process.weights.counters()))
+        });
         area.executed.set(rests.then_some(own));
         sum = sum.wrapping_add(own);
     }
-    Ok(u64::try_from(sum).unwrap_or(0).saturating_add(process.more))
-}
-
-/// What the counters of an area stand for. They are read in pieces that stay in the processor's nearest cache.
-fn sum_of(area: &Area, shared: &Shared, weights: &Weights) -> io::Result<i64> {
-    const AT_ONCE: usize = 2048;
-    let mut words = [0; AT_ONCE];
-    let mut sum = 0i64;
-    for first in (0..weights.counters()).step_by(AT_ONCE) {
-        let piece = &mut words[..AT_ONCE.min(weights.counters() - first)];
-        let from = area.offset + u64::from(COUNTERS) + 8 * first as u64;
-        shared.read(from, bytemuck::cast_slice_mut(piece))?;
-        sum = sum.wrapping_add(weights.sum(first, piece));
-    }
-    Ok(sum)
+    u64::try_from(sum).unwrap_or(0).saturating_add(process.more)
 }
 
 /// A process no longer needs its areas.
