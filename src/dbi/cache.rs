@@ -27,6 +27,8 @@ use crate::model::Machine;
 pub trait Memory {
     /// Writes bytes that nothing leads to yet.
     fn write(&self, offset: u64, bytes: &[u8]);
+    /// Makes so many words this value; nothing leads there yet.
+    fn fill(&self, offset: u64, words: usize, value: u64);
     /// Stores a byte, behind everything written before.
     fn store_u8(&self, offset: u64, value: u8);
     /// Stores four bytes at once, behind everything written before.
@@ -186,11 +188,7 @@ impl Cache {
             ahead: Ahead::default(),
             zones,
         };
-        const AT_ONCE: usize = TABLE_ENTRIES / 16;
-        let some = cache.zones[0].common.miss.to_le_bytes().repeat(AT_ONCE);
-        for part in 0..(TABLE_ENTRIES / AT_ONCE) as u64 {
-            memory.write(table.offset + part * some.len() as u64, &some);
-        }
+        memory.fill(table.offset, TABLE_ENTRIES, cache.zones[0].common.miss);
         cache
     }
 

@@ -25,6 +25,9 @@ impl Memory for Bytes {
         let placed = placed.map(|(at, byte)| (offset + at as u64, *byte));
         self.0.borrow_mut().extend(placed);
     }
+    fn fill(&self, offset: u64, words: usize, value: u64) {
+        self.write(offset, &value.to_le_bytes().repeat(words));
+    }
     fn store_u8(&self, offset: u64, value: u8) {
         self.write(offset, &[value]);
     }
