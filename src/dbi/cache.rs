@@ -436,6 +436,17 @@ impl Cache {
         }
     }
 
+    /// Room for what a program of some size executes, so that it need not be moved again and again.
+    fn make_room(&mut self) {
+        const UNITS: usize = 1 << 16;
+        const EXITS: usize = 2 * UNITS;
+        const BYTES: usize = 32 * UNITS;
+        self.units.reserve(UNITS);
+        self.exits.reserve(EXITS);
+        self.waiting_next.reserve(EXITS);
+        self.kept.reserve(BYTES);
+    }
+
     /// Writes a unit and remembers it.
     fn add(
         &mut self,
@@ -446,6 +457,9 @@ impl Cache {
         memory: &impl Memory,
     ) -> Result<u32, Full> {
         let index = self.units.len() as u32;
+        if index == 0 {
+            self.make_room();
+        }
         let zone = &mut self.zones[zone_index];
         if self.counters + emitted.counters > MOST_COUNTERS {
             return Err(Full::Counters);
