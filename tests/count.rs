@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -53,6 +54,11 @@ fn main() -> ExitCode {
             "racing_children_are_counted_the_same_in_every_run",
             &all,
             racing_children_are_counted_the_same_in_every_run,
+        ),
+        case(
+            "runs_that_write_to_one_file_agree_and_nothing_is_lost",
+            &[Step, Program("python3")],
+            runs_that_write_to_one_file_agree_and_nothing_is_lost,
         ),
         case(
             "opcodes_and_functions_sum_to_the_total",
@@ -254,6 +260,31 @@ fn sum(counts: &serde_json::Value) -> u64 {
         .values()
         .map(|count| count.as_u64().unwrap())
         .sum()
+}
+
+/// Python asks where its output stands, and does more behind what the run before has written, if it sees that.
+fn runs_that_write_to_one_file_agree_and_nothing_is_lost() {
+    let folder = folder();
+    let program = "import sys; print('out', flush=True); sys.stderr.write('err\\n')";
+    for (name, append) in [("written", false), ("appended", true)] {
+        let path = write(folder.path(), name, "");
+        let mut file = fs::File::options()
+            .write(true)
+            .append(append)
+            .open(&path)
+            .unwrap();
+        let mut command = counterfoil(&["count", "--backend", "dbi", "--repeat", "3", "--"]);
+        command.args(["/usr/bin/python3", "-c", program]);
+        command.stdout(file.try_clone().unwrap());
+        command.stderr(file.try_clone().unwrap());
+        assert!(command.status().unwrap().success());
+        file.write_all(b"behind\n").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let runs = "out\nerr\n".repeat(3);
+        assert!(text.starts_with(&runs), "{text}");
+        assert!(text.contains("3 of 3 runs agree"), "{text}");
+        assert!(text.ends_with("behind\n"), "{text}");
+    }
 }
 
 fn opcodes_and_functions_sum_to_the_total() {

@@ -473,8 +473,8 @@ pub(super) fn surrounded<T>(
     outcome: impl FnOnce(&T) -> Outcome,
     run: impl FnOnce(&Launch) -> Result<T, JobError>,
 ) -> Result<Once<T>, JobError> {
-    let sinks =
-        Sinks::open(job.output).map_err(stream("set up the program's output".to_owned()))?;
+    let sinks = Sinks::open(job.output, job.pin)
+        .map_err(stream("set up the program's output".to_owned()))?;
     let with_streams = |launch: &Launch, stdin| Launch {
         stdin,
         stdout: sinks.stdout.clone(),

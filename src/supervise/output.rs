@@ -1,9 +1,13 @@
 //! Standard output and error of the runs: passed through, redirected, or kept for the snapshots.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+
+use nix::fcntl::{self, FcntlArg, OFlag};
+use nix::sys::stat::Mode;
 
 use crate::sys::spawn::Stream;
 
@@ -35,16 +39,89 @@ pub(super) struct Sinks {
     pub(super) stdout: Stream,
     pub(super) stderr: Stream,
     kept: Option<(File, File)>,
+    /// The files that we write to, too, in the order in which they are given back: if both are one, the other way round.
+    _ours: [Option<Appending>; 2],
+}
+
+/// A regular file that our own output goes to, and which the program appends to by a description of its own (open(2)): where
+/// ours stands, behind what was written before, would be another place in each run, and programs look (python3 does).
+struct Appending {
+    ours: File,
+    flags: OFlag,
+    its: Arc<OwnedFd>,
+}
+
+impl Appending {
+    /// None for what is no such file, or cannot be opened again.
+    fn to(ours: BorrowedFd<'_>) -> Option<Appending> {
+        let mut ours = File::from(ours.try_clone_to_owned().ok()?);
+        let about = ours.metadata().ok()?;
+        let flags = fcntl::fcntl(&ours, FcntlArg::F_GETFL).ok()?;
+        let flags = OFlag::from_bits_retain(flags);
+        let appends =
+            flags.contains(OFlag::O_APPEND) || ours.stream_position().ok()? >= about.len();
+        if !about.is_file() || !appends {
+            return None;
+        }
+        let path = format!("/proc/self/fd/{}", ours.as_raw_fd());
+        let how = flags & OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_CLOEXEC;
+        let its = fcntl::open(path.as_str(), how, Mode::empty()).ok()?;
+        // What we have to say meanwhile goes behind what the program has said.
+        fcntl::fcntl(&ours, FcntlArg::F_SETFL(flags | OFlag::O_APPEND)).ok()?;
+        Some(Appending {
+            ours,
+            flags,
+            its: Arc::new(its),
+        })
+    }
+
+    /// The same; one that is the same file shares the description with it.
+    fn beside(other: Option<&Appending>, ours: BorrowedFd<'_>) -> Option<Appending> {
+        let mut one = Appending::to(ours)?;
+        let id = |file: &File| file.metadata().ok().map(|file| (file.dev(), file.ino()));
+        if let Some(other) = other.filter(|other| id(&other.ours) == id(&one.ours)) {
+            one.its = Arc::clone(&other.its);
+        }
+        Some(one)
+    }
+
+    fn stream(one: Option<&Appending>) -> Stream {
+        one.map_or(Stream::Inherit, |one| Stream::File(Arc::clone(&one.its)))
+    }
+}
+
+impl Drop for Appending {
+    fn drop(&mut self) {
+        let _ = self.ours.seek(SeekFrom::End(0));
+        let _ = fcntl::fcntl(&self.ours, FcntlArg::F_SETFL(self.flags));
+    }
 }
 
 impl Sinks {
-    pub(super) fn open(output: Output) -> io::Result<Sinks> {
+    /// `pin`: what is in our files already is nothing that the program can see.
+    pub(super) fn open(output: Output, pin: bool) -> io::Result<Sinks> {
         let stream = |file: OwnedFd| Stream::File(Arc::new(file));
+        let mut ours = [None, None];
         let (stdout, stderr, kept) = match output {
-            Output::Inherit => (Stream::Inherit, Stream::Inherit, None),
+            Output::Inherit => {
+                let out = pin.then(|| Appending::to(io::stdout().as_fd())).flatten();
+                let err = pin
+                    .then(|| Appending::beside(out.as_ref(), io::stderr().as_fd()))
+                    .flatten();
+                let streams = [out.as_ref(), err.as_ref()].map(Appending::stream);
+                ours = [err, out];
+                let [stdout, stderr] = streams;
+                (stdout, stderr, None)
+            }
             Output::ToStderr => {
-                let stderr = io::stderr().as_fd().try_clone_to_owned()?;
-                (stream(stderr), Stream::Inherit, None)
+                let err = pin.then(|| Appending::to(io::stderr().as_fd())).flatten();
+                let stderr = Appending::stream(err.as_ref());
+                let stdout = match &stderr {
+                    Stream::Inherit => stream(io::stderr().as_fd().try_clone_to_owned()?),
+                    Stream::File(_) => stderr.clone(),
+                };
+                ours = [err, None];
+                (stdout, stderr, None)
             }
             Output::Discard => {
                 let null = || {
@@ -65,6 +142,7 @@ impl Sinks {
             stdout,
             stderr,
             kept,
+            _ours: ours,
         })
     }
 
