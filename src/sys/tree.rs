@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::{CloneFlags, CpuSet, clone, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 #[cfg(target_arch = "x86_64")]
@@ -178,23 +178,25 @@ pub fn run(launch: &Launch, watcher: &mut dyn Watcher) -> Result<Finished, TreeE
     })
 }
 
-/// Whether programs can be traced here: tries it on a child that executes nothing.
+/// Whether programs can be traced here: a child asks to be, and ends.
 pub fn try_tracing() -> io::Result<()> {
-    let held = spawn::spawn(&Launch::default()).map_err(io::Error::other)?;
-    let child = held.pid;
-    let traced = ptrace::seize(child, true).map_err(io::Error::from);
-    // Dropped, it exits.
-    drop(held);
-    loop {
-        match wait(child.as_raw(), 0)? {
-            Some((_, Report::Ended(_))) => break,
-            Some((tid, Report::Stopped { .. })) => {
-                let _ = Stopped::from_wait(tid).resume(Pace::Run, None);
-            }
-            Some((_, Report::Other)) | None => {}
-        }
+    const STACK_BYTES: usize = 64 << 10;
+    let ask = || match nix::sys::ptrace::traceme() {
+        Ok(()) => 0,
+        Err(error) => error as isize,
+    };
+    let mut stack = vec![0; STACK_BYTES];
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: the child makes one system call on a stack of its own, and this thread waits for its end (CLONE_VFORK): nothing
+    // else happens to what the two share, which is errno.
+    let child = unsafe { clone(Box::new(ask), &mut stack, flags, Some(libc::SIGCHLD)) }?;
+    match wait_for(child)? {
+        End::Exited(0) => Ok(()),
+        End::Exited(errno) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::Error::other(
+            "the child that was to be traced did not end by itself",
+        )),
     }
-    traced
 }
 
 fn copy_error(error: &io::Error) -> io::Error {
