@@ -53,15 +53,7 @@ fn main() -> ExitCode {
                 "same path",
             )
         }),
-        trial("finds_a_hashed_address", &gcc, || {
-            finds(
-                "address",
-                &["--disturb", "aslr"],
-                "address-hash",
-                "hash_pointer",
-                "ASLR",
-            )
-        }),
+        trial("finds_a_hashed_address", &gcc, finds_a_hashed_address),
         trial("finds_the_number_of_cpus", &gcc, || {
             finds(
                 "cpus",
@@ -175,6 +167,23 @@ fn assert_finding(report: &Value, cause: &str, function: &str, line: &str, remed
         found["remedy"].as_str().unwrap().contains(remedy),
         "{report:#}"
     );
+}
+
+/// Strings on the stack move with it: once in some sixty layouts the loader finds one at the end of a page, where strlen goes
+/// another way. That is a finding as true as the planted one, and not the one that is looked for.
+fn finds_a_hashed_address() {
+    const TRIES: usize = 4;
+    let (source, line) = planted("address");
+    let folder = folder();
+    let program = compile(folder.path(), "address.c", &source, &["-g", "-O1"]);
+    let command = ["--disturb", "aslr", "--", program.to_str().unwrap()];
+    let in_loader = |report: &Value| {
+        let module = finding(report)["at"]["module"].as_str().unwrap_or_default();
+        module.starts_with("ld-linux")
+    };
+    let reports = (0..TRIES).map(|_| explained(&command));
+    let report = { reports }.find(|report| !in_loader(report)).unwrap();
+    assert_finding(&report, "address-hash", "hash_pointer", &line, "ASLR");
 }
 
 fn finds_the_order_of_a_directory() {
