@@ -392,12 +392,11 @@ fn the_same_program_counts_the_same_twice() {
     if tools(&[]).is_none() {
         return;
     }
-    let command = ["/bin/sh", "-c", "(:); echo $(echo 1)"];
-    let first = count(&Cachegrind, &command);
-    assert_eq!(
-        first.instructions,
-        count(&Cachegrind, &command).instructions
-    );
+    // A child that is waited for. While dash reads from one, what it does depends on when the child's end is signalled, also
+    // under Valgrind alone: an instruction more or less.
+    let command = ["/bin/sh", "-c", "(:)"];
+    let [first, second] = [(); 2].map(|()| count(&Cachegrind, &command).instructions);
+    assert_eq!(first, second);
 }
 
 #[test]
