@@ -47,42 +47,42 @@ pub(super) struct Sinks {
 /// ours stands, behind what was written before, would be another place in each run, and programs look (python3 does).
 struct Appending {
     ours: File,
+    /// Device and inode.
+    id: (u64, u64),
     flags: OFlag,
     its: Arc<OwnedFd>,
 }
 
 impl Appending {
-    /// None for what is no such file, or cannot be opened again.
-    fn to(ours: BorrowedFd<'_>) -> Option<Appending> {
+    /// None for what is no such file, or cannot be opened again. If it is `other`'s, too, the two share the description.
+    fn to(ours: BorrowedFd<'_>, other: Option<&Appending>) -> Option<Appending> {
         let mut ours = File::from(ours.try_clone_to_owned().ok()?);
         let about = ours.metadata().ok()?;
-        let flags = fcntl::fcntl(&ours, FcntlArg::F_GETFL).ok()?;
-        let flags = OFlag::from_bits_retain(flags);
-        let appends =
-            flags.contains(OFlag::O_APPEND) || ours.stream_position().ok()? >= about.len();
-        if !about.is_file() || !appends {
+        if !about.is_file() {
             return None;
         }
-        let path = format!("/proc/self/fd/{}", ours.as_raw_fd());
-        let how = flags & OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_CLOEXEC;
-        let its = fcntl::open(path.as_str(), how, Mode::empty()).ok()?;
+        let flags = fcntl::fcntl(&ours, FcntlArg::F_GETFL).ok()?;
+        let flags = OFlag::from_bits_retain(flags);
+        if !flags.contains(OFlag::O_APPEND) && ours.stream_position().ok()? < about.len() {
+            return None;
+        }
+        let id = (about.dev(), about.ino());
+        let its = match other.filter(|other| other.id == id) {
+            Some(other) => Arc::clone(&other.its),
+            None => {
+                let path = format!("/proc/self/fd/{}", ours.as_raw_fd());
+                let how = flags & OFlag::O_ACCMODE | OFlag::O_APPEND | OFlag::O_CLOEXEC;
+                Arc::new(fcntl::open(path.as_str(), how, Mode::empty()).ok()?)
+            }
+        };
         // What we have to say meanwhile goes behind what the program has said.
         fcntl::fcntl(&ours, FcntlArg::F_SETFL(flags | OFlag::O_APPEND)).ok()?;
         Some(Appending {
             ours,
+            id,
             flags,
-            its: Arc::new(its),
+            its,
         })
-    }
-
-    /// The same; one that is the same file shares the description with it.
-    fn beside(other: Option<&Appending>, ours: BorrowedFd<'_>) -> Option<Appending> {
-        let mut one = Appending::to(ours)?;
-        let id = |file: &File| file.metadata().ok().map(|file| (file.dev(), file.ino()));
-        if let Some(other) = other.filter(|other| id(&other.ours) == id(&one.ours)) {
-            one.its = Arc::clone(&other.its);
-        }
-        Some(one)
     }
 
     fn stream(one: Option<&Appending>) -> Stream {
@@ -101,20 +101,21 @@ impl Sinks {
     /// `pin`: what is in our files already is nothing that the program can see.
     pub(super) fn open(output: Output, pin: bool) -> io::Result<Sinks> {
         let stream = |file: OwnedFd| Stream::File(Arc::new(file));
+        let appending = |ours: BorrowedFd<'_>, other: Option<&Appending>| {
+            pin.then(|| Appending::to(ours, other)).flatten()
+        };
         let mut ours = [None, None];
         let (stdout, stderr, kept) = match output {
             Output::Inherit => {
-                let out = pin.then(|| Appending::to(io::stdout().as_fd())).flatten();
-                let err = pin
-                    .then(|| Appending::beside(out.as_ref(), io::stderr().as_fd()))
-                    .flatten();
+                let out = appending(io::stdout().as_fd(), None);
+                let err = appending(io::stderr().as_fd(), out.as_ref());
                 let streams = [out.as_ref(), err.as_ref()].map(Appending::stream);
                 ours = [err, out];
                 let [stdout, stderr] = streams;
                 (stdout, stderr, None)
             }
             Output::ToStderr => {
-                let err = pin.then(|| Appending::to(io::stderr().as_fd())).flatten();
+                let err = appending(io::stderr().as_fd(), None);
                 let stderr = Appending::stream(err.as_ref());
                 let stdout = match &stderr {
                     Stream::Inherit => stream(io::stderr().as_fd().try_clone_to_owned()?),

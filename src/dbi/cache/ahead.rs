@@ -1,7 +1,7 @@
 //! What is translated before it is reached: the likeliest first.
 //!
-//! A stop of the program costs as much as some ten units do, so whatever is reached more often than once in ten times
-//! pays. How likely that is: the product of the shares below, on the way there from what the program has reached.
+//! A stop of the program costs as much as some ten units do, so more than what is nearly sure pays, and not all that may be
+//! reached. How likely that is: the product of the shares below, on the way there from what the program has reached.
 
 use std::collections::BinaryHeap;
 

@@ -17,15 +17,16 @@ pub const FITS_NONE: u8 = 0;
 ///
 /// Returns the offset of the byte that says what is skipped if the address fits.
 pub fn prologue(code: &mut Code, pc: u64, flags_dead: bool, otherwise: u64) -> u32 {
-    let skipped;
-    if let Ok(low) = i32::try_from(pc) {
+    let low = i32::try_from(pc);
+    if let Ok(low) = low {
         code.load(RCX, slot::TARGET);
         code.add_rcx_long(-low);
-        skipped = go_on_if_rcx_zero(code, otherwise);
     } else {
         code.load_ecx(slot::TARGET + 2);
         code.add_ecx(((pc >> 16) as i32).wrapping_neg());
-        skipped = go_on_if_rcx_zero(code, otherwise);
+    }
+    let skipped = go_on_if_rcx_zero(code, otherwise);
+    if low.is_err() {
         highest_bits(code, (pc >> 48) as i8, flags_dead, otherwise);
     }
     code.restore_rcx();
