@@ -129,9 +129,11 @@ fn a_count_that_moves_with_the_length_of_a_variable_does_not_when_padded() {
     let pinned: BTreeSet<u64> = lengths
         .map(|length| count(&padded(length, StackLayout::Valgrind, &program, &[])))
         .into();
-    // AT_RANDOM is not fixed here, as nobody traces: a few instructions remain. tests/count.rs sees none.
+    // AT_RANDOM is not fixed here, as nobody traces, and glibc 2.36 reads on behind its list of hwcaps, into
+    // those bytes (`_dl_tunable_set_hwcaps` steps over the list's end): some hundred of 18 million instructions
+    // remain, in one run of a hundred. tests/count.rs sees none.
     let apart = pinned.last().unwrap() - pinned.first().unwrap();
-    assert!(apart < 100, "{pinned:?}");
+    assert!(apart * 100 < high - low, "{pinned:?} of {bare:?}");
 }
 
 /// Says that a test did not run, and why; with `COUNTERFOIL_NO_SKIPS=1` that is a failure.
