@@ -97,6 +97,7 @@ fn simple() -> Measurement {
         fingerprint: Fingerprint {
             subject: facts(&[("true", "5b9a1c0d22e8f9a3746c0f7be1ac2d4e6f708192")]),
             environment: facts(&[("arch", "x86_64"), ("cpu", "AMD EPYC 7763")]),
+            variables: facts(&[("PATH", "sha256:f00d")]),
         },
         caveats: Vec::new(),
         attempts: Vec::new(),
@@ -191,6 +192,7 @@ fn full() -> Measurement {
         fingerprint: Fingerprint {
             subject: facts(&[("gcc", "5b9a1c0d22e8f9a3746c0f7be1ac2d4e6f708192")]),
             environment: facts(&[("arch", "x86_64"), ("libc.so.6", "0f3c")]),
+            variables: BTreeMap::new(),
         },
         caveats: vec![
             Caveat::RepIterations,
@@ -243,6 +245,7 @@ fn compared(workload: &str, verdict: Verdict, metrics: Vec<MetricChange>) -> Com
         opcodes: Vec::new(),
         environment: Vec::new(),
         subject: Vec::new(),
+        variables: Vec::new(),
         detail: None,
         split: None,
         shims: BTreeMap::new(),

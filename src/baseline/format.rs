@@ -171,6 +171,8 @@ struct Case {
 struct Facts {
     environment: Unique<String, String>,
     subject: Unique<String, String>,
+    #[serde(default = "Unique::nothing", skip_serializing_if = "Unique::is_empty")]
+    variables: Unique<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -197,6 +199,16 @@ struct Region {
 
 /// A sorted map that refuses to read a key twice: one of two counts would be lost in silence.
 struct Unique<K, V>(BTreeMap<K, V>);
+
+impl<K, V> Unique<K, V> {
+    fn nothing() -> Self {
+        Unique(BTreeMap::new())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl<K: Serialize, V: Serialize> Serialize for Unique<K, V> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -260,6 +272,7 @@ impl Case {
             fingerprint: Fingerprint {
                 subject: self.fingerprint.subject.0,
                 environment: self.fingerprint.environment.0,
+                variables: self.fingerprint.variables.0,
             },
             metrics,
             opcodes: self.opcodes.map(|mix| OpcodeMix(mix.0)),
@@ -346,6 +359,7 @@ impl From<StoredCase> for Case {
             fingerprint: Facts {
                 environment: Unique(case.fingerprint.environment),
                 subject: Unique(case.fingerprint.subject),
+                variables: Unique(case.fingerprint.variables),
             },
             functions: case.functions.map(FunctionRows::from),
             metrics: Unique(case.metrics.into_iter().map(name).collect()),

@@ -17,6 +17,7 @@ fn sample() -> Baseline {
         fingerprint: Fingerprint {
             subject: [("sort".to_owned(), "sha256:ab".to_owned())].into(),
             environment: [("arch".to_owned(), "x86_64".to_owned())].into(),
+            variables: [("PATH".to_owned(), "sha256:cd".to_owned())].into(),
         },
         metrics: [(Metric::Instructions, 100)].into(),
         opcodes: Some(OpcodeMix(
@@ -62,6 +63,9 @@ fn is_sorted_with_one_number_a_line() {
             },
             "subject": {
               "sort": "sha256:ab"
+            },
+            "variables": {
+              "PATH": "sha256:cd"
             }
           },
           "functions": {

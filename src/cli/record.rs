@@ -12,7 +12,7 @@ use super::terminal::Terminal;
 use crate::backend::Settings;
 use crate::baseline::{Baseline, Output as Kept, Store, plan};
 use crate::compare::{missing, snapshot};
-use crate::model::{Comparison, StoredCase, Verdict};
+use crate::model::{Comparison, Measurement, StoredCase, Verdict};
 use crate::report::{json, terminal as render};
 use crate::suite::Case;
 
@@ -117,7 +117,11 @@ fn write(
         if let Ran::Counted(counted) = ran
             && is_accepted(comparison.verdict)
         {
-            cases.insert(case.id.clone(), StoredCase::from(&counted.measurement));
+            let before = old
+                .get(&case.workload)
+                .and_then(|baseline| baseline.cases.get(&case.id));
+            let stored = to_store(&counted.measurement, comparison.verdict, before);
+            cases.insert(case.id.clone(), stored);
             save_snapshots(store, case, &counted.outputs)?;
             for shim in &counted.recorded {
                 store.save_recording(&case.workload, &case.id, shim)?;
@@ -132,6 +136,20 @@ fn write(
         drop_snapshots(suite, store, workload)?;
     }
     Ok(())
+}
+
+/// What is stored of a measurement. The variables of whoever records stay out where they did not matter: every user's are
+/// others, and the file would change with each of them.
+fn to_store(
+    measurement: &Measurement,
+    verdict: Verdict,
+    before: Option<&StoredCase>,
+) -> StoredCase {
+    let mut stored = StoredCase::from(measurement);
+    if let (Verdict::Identical, Some(before)) = (verdict, before) {
+        stored.fingerprint.variables = before.fingerprint.variables.clone();
+    }
+    stored
 }
 
 /// Removes snapshots and recordings that no case of the manifest wants any more.

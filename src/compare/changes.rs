@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Accepted, Change, Difference, Functions, Measurement, OpcodeMix, StoredFunctions,
+    Accepted, Change, Difference, Fingerprint, Functions, Measurement, OpcodeMix, StoredFunctions,
 };
 
 /// The name of the row for all functions that the baseline does not list.
@@ -98,6 +98,14 @@ pub(super) fn environment(before: Accepted<'_>, after: &Measurement) -> Vec<Diff
         );
     }
     rows
+}
+
+/// Variables that differ; none where the baseline is older than their being recorded.
+pub(super) fn variables(before: &Fingerprint, after: &Fingerprint) -> Vec<Difference> {
+    match before.variables.is_empty() {
+        true => Vec::new(),
+        false => facts(&before.variables, &after.variables),
+    }
 }
 
 /// Facts that differ, by name.

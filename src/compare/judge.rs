@@ -43,6 +43,9 @@ pub fn judge(
         subject: stored.map_or_else(Vec::new, |s| {
             changes::facts(&s.fingerprint.subject, &after.fingerprint.subject)
         }),
+        variables: stored.map_or_else(Vec::new, |s| {
+            changes::variables(&s.fingerprint, &after.fingerprint)
+        }),
         detail: None,
         split: after.split,
         shims: after.shims.clone(),
@@ -117,6 +120,7 @@ fn without_counts(case: &str, verdict: Verdict, detail: Option<String>) -> Compa
         opcodes: Vec::new(),
         environment: Vec::new(),
         subject: Vec::new(),
+        variables: Vec::new(),
         detail,
         split: None,
         shims: BTreeMap::new(),

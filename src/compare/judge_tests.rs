@@ -35,6 +35,7 @@ pub(crate) fn measurement(instructions: u64, opcodes: &[(&str, u64)]) -> Measure
         fingerprint: Fingerprint {
             subject: [("sort".to_owned(), "aa".to_owned())].into(),
             environment: [("arch".to_owned(), "x86_64".to_owned())].into(),
+            variables: [("PATH".to_owned(), "aa".to_owned())].into(),
         },
         caveats: Vec::new(),
         attempts: Vec::new(),
@@ -136,6 +137,19 @@ fn equal_counts_are_identical_whatever_became_of_the_subject() {
         .insert("sort".to_owned(), "bb".to_owned());
     let row = held(&before, &after, &[]);
     assert_eq!((row.verdict, row.subject.len()), (Verdict::Identical, 1));
+}
+
+#[test]
+fn variables_are_held_against_those_of_the_baseline_if_it_knows_them() {
+    let mut before = measurement(7, &[]);
+    let mut after = measurement(8, &[]);
+    let variables = &mut after.fingerprint.variables;
+    variables.insert("PATH".to_owned(), "bb".to_owned());
+    let row = held(&before, &after, &[("instructions", "50%")]);
+    assert_eq!((row.verdict, row.variables.len()), (Verdict::Within, 1));
+    before.fingerprint.variables.clear();
+    let row = held(&before, &after, &[]);
+    assert_eq!(row.variables, []);
 }
 
 #[test]

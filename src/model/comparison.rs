@@ -118,6 +118,9 @@ pub struct Comparison {
     pub environment: Vec<Difference>,
     /// Files of the subject that differ. Counts that differ while this is empty are not the code's doing.
     pub subject: Vec<Difference>,
+    /// Variables that reached the program from outside and differ. They may be why its counts do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<Difference>,
     /// What went wrong, in words, where the verdict needs them: a diff of the output, an exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

@@ -47,6 +47,10 @@ pub enum Pin {
     Clock,
     /// The order in which the threads of a process run.
     ThreadOrder,
+    /// Which signals are ignored and blocked when a program begins.
+    Signals,
+    /// What a stack may grow to (`ulimit -s`).
+    StackLimit,
     /// Standard input is `/dev/null` or a file, not whatever happened to be open.
     Stdin,
     /// Who programs are: root, whoever runs them. Only where that was asked for.
@@ -57,7 +61,7 @@ pub enum Pin {
 
 impl Pin {
     /// Every source of variation that this version knows.
-    pub const ALL: [Pin; 22] = [
+    pub const ALL: [Pin; 24] = [
         Pin::Aslr,
         Pin::Environment,
         Pin::StackLayout,
@@ -77,6 +81,8 @@ impl Pin {
         Pin::ProcessIds,
         Pin::Clock,
         Pin::ThreadOrder,
+        Pin::Signals,
+        Pin::StackLimit,
         Pin::Stdin,
         Pin::User,
         Pin::Network,
@@ -105,6 +111,8 @@ impl fmt::Display for Pin {
             Pin::ProcessIds => "process ids",
             Pin::Clock => "clocks",
             Pin::ThreadOrder => "order of threads",
+            Pin::Signals => "signals ignored and blocked",
+            Pin::StackLimit => "stack limit",
             Pin::Stdin => "standard input",
             Pin::User => "user",
             Pin::Network => "network",

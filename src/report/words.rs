@@ -69,6 +69,8 @@ pub(super) fn pin(pin: Pin) -> &'static str {
         Pin::ProcessIds => "process ids",
         Pin::Clock => "clocks",
         Pin::ThreadOrder => "order of threads",
+        Pin::Signals => "signals",
+        Pin::StackLimit => "stack limit",
         Pin::Stdin => "stdin",
         Pin::User => "user",
         Pin::Network => "network",
@@ -208,22 +210,35 @@ fn digest(value: &str) -> String {
 
 /// Who is to blame, where the files that are expected to change did not: absent when they did, when no count
 /// moved, or when there is no baseline whose files they could be.
-pub(super) fn not_your_code(comparison: &Comparison) -> Option<&'static str> {
+pub(super) fn not_your_code(comparison: &Comparison) -> Option<String> {
     let moved = matches!(
         comparison.verdict,
         Verdict::Regressed | Verdict::Improved | Verdict::Within
     );
     let has_baseline = comparison.metrics.iter().any(|m| m.before.is_some());
     if !moved || !has_baseline || !comparison.subject.is_empty() {
-        None
-    } else if comparison.environment.is_empty() {
-        Some(
-            "not your code, unless it is in files that `subject` does not name: the measured files \
-             are those of the baseline, and something that no fingerprint names moved the count",
-        )
-    } else {
-        Some("not your code: the measured files are those of the baseline")
+        return None;
     }
+    let variables: Vec<_> = comparison
+        .variables
+        .iter()
+        .map(|variable| variable.fact.as_str())
+        .collect();
+    let text = match (comparison.environment.is_empty(), variables.as_slice()) {
+        (false, _) => "not your code: the measured files are those of the baseline".to_owned(),
+        (true, []) => {
+            "not your code, unless it is in files that `subject` does not name: the measured files \
+             are those of the baseline, and something that no fingerprint names moved the count"
+                .to_owned()
+        }
+        (true, names) => format!(
+            "not your code, unless it is in files that `subject` does not name: the measured files are \
+             those of the baseline, and what else is known to differ is the value of {} (`env` in the \
+             manifest can give it one value everywhere)",
+            names.join(", ")
+        ),
+    };
+    Some(text)
 }
 
 /// Whether a difference of the counts means anything.

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::params::Matrix;
+use super::placeholders::Placeholders;
 use super::reader::{Reader, Value};
 use super::service::{check_used, services};
 use super::shared::{gate, network, repeat, shown, timeout};
 use super::shims::{Shims, shims};
-use super::workload::{Workload, cases, workload};
+use super::template::Template;
+use super::workload::{Workload, cases, env, workload};
 use super::{Case, FILE_NAME, Problem, SuiteError};
 use crate::model::{BackendKind, Network, Shown, default_gate};
 
@@ -30,8 +33,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_REPEAT: u32 = 2;
 
 const ROOT_KEYS: [&str; 5] = ["suite", "gate", "workload", "shim", "service"];
-const SUITE_KEYS: [&str; 10] = [
-    "backend", "repeat", "jobs", "timeout", "cpu", "time", "threads", "folder", "user", "network",
+const SUITE_KEYS: [&str; 11] = [
+    "backend", "repeat", "jobs", "timeout", "env", "cpu", "time", "threads", "folder", "user",
+    "network",
 ];
 
 /// A whole manifest.
@@ -57,6 +61,8 @@ pub struct Settings {
     pub jobs: Option<NonZeroUsize>,
     /// Time-out of a run, unless the workload says otherwise.
     pub timeout: Duration,
+    /// Variables of every workload, whose own win.
+    pub(super) env: BTreeMap<String, Template>,
     /// The machine that programs see, unless the workload says otherwise.
     pub shown: Shown,
     /// The network of a workload without services, unless it says otherwise.
@@ -182,6 +188,7 @@ fn settings<'t>(r: &mut Reader<'t>, value: Option<&Value<'t>>) -> Settings {
         repeat: DEFAULT_REPEAT,
         jobs: None,
         timeout: DEFAULT_TIMEOUT,
+        env: BTreeMap::new(),
         shown: Shown::default(),
         network: Network::Host,
     };
@@ -201,6 +208,10 @@ fn settings<'t>(r: &mut Reader<'t>, value: Option<&Value<'t>>) -> Settings {
     }
     if let Some(timeout) = get("timeout").and_then(|value| timeout(r, value)) {
         settings.timeout = timeout;
+    }
+    if let Some(value) = get("env") {
+        let no_parameter = Matrix::new();
+        settings.env = env(r, &mut Placeholders::new(&no_parameter), "env", value);
     }
     settings.shown = shown(r, &fields, settings.shown);
     if let Some(network) = get("network").and_then(|value| network(r, value)) {

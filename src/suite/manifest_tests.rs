@@ -292,6 +292,19 @@ fn the_network_is_the_workloads_or_the_suites_or_the_machines() {
 }
 
 #[test]
+fn variables_are_those_of_the_suite_and_the_workloads_own_win() {
+    let text = "[suite]\nenv = { PATH = \"/bin\", A = \"1\" }\n[[workload]]\nname = \"a\"\ncommand = \"x\"\nenv = { A = \"2\" }\n";
+    let env = &parse(text).unwrap().cases()[0].env;
+    assert_eq!((env["PATH"].as_str(), env["A"].as_str()), ("/bin", "2"));
+    let text = text.replace("/bin", "{dir}");
+    let error = parse(&text).unwrap_err().to_string();
+    assert!(
+        error.contains("2:16: ") && error.contains("{dir}"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_folder_and_the_user_are_the_workloads_or_the_suites() {
     let shown = |suite: &str, workload: &str| {
         let text =

@@ -109,6 +109,8 @@ pub(super) fn workload<'t>(
         let message = "`exit` beside `snapshot = { exit = true }`: the snapshot holds the exit code; remove one of both";
         r.problem(value.span().start, message);
     }
+    let mut variables = settings.env.clone();
+    variables.extend(get("env").map_or(BTreeMap::new(), |value| env(r, p, "env", value)));
     let services = get("services").map_or(Vec::new(), |value| chosen(r, value, beside));
     let workload = Workload {
         name: name.unwrap_or_default(),
@@ -117,7 +119,7 @@ pub(super) fn workload<'t>(
         build: get("build").and_then(|value| command_line(r, "build", value)),
         tags: get("tags").map_or(Vec::new(), |value| tags(r, value)),
         stdin: get("stdin").and_then(|value| p.path(r, "stdin", value)),
-        env: get("env").map_or(BTreeMap::new(), |value| env(r, p, "env", value)),
+        env: variables,
         cwd: get("cwd").and_then(|value| p.path(r, "cwd", value)),
         timeout: get("timeout")
             .and_then(|value| timeout(r, value))

@@ -156,6 +156,16 @@ impl Environment {
         self.variables.get(OsStr::new(name)).cloned()
     }
 
+    /// Those that came from outside, and that nobody has replaced: name and value.
+    pub fn passed_on(
+        &self,
+        own: &[(OsString, OsString)],
+    ) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        let names = PASSED_ON.iter().map(OsStr::new);
+        let names = names.filter(|name| own.iter().all(|(replaced, _)| replaced != name));
+        names.filter_map(|name| Some((name, self.variables.get(name)?.as_os_str())))
+    }
+
     /// Whether `name` still has the value that was fixed for it.
     fn keeps(&self, name: &str) -> bool {
         let value = self.variables.get(OsStr::new(name));

@@ -1,8 +1,10 @@
 //! Identity of a measurement: what code it is about, and what else could have moved its counts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -48,10 +50,12 @@ pub(super) fn take(
     cwd: &Path,
     modules: &[PathBuf],
     backend: &BackendInfo,
+    variables: BTreeMap<String, String>,
 ) -> Result<Fingerprint, FingerprintError> {
     let mut print = Fingerprint {
         subject: BTreeMap::new(),
         environment: facts_of_machine(backend, machine),
+        variables,
     };
     let program = canonical(&cwd.join(program));
     let code = std::iter::once(&program).chain(modules.iter().filter(|m| **m != program));
@@ -88,6 +92,20 @@ pub(super) fn take(
             .insert(command.join(" "), fact(command, cwd)?);
     }
     Ok(print)
+}
+
+/// The variables with digests in the place of their values, which may be nobody's business.
+pub(super) fn digests<'a>(
+    variables: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
+) -> BTreeMap<String, String> {
+    let digest = |(name, value): (&OsStr, &OsStr)| {
+        let sum = Sha256::digest(value.as_bytes());
+        (
+            name.to_string_lossy().into_owned(),
+            format!("sha256:{}", hex(&sum)),
+        )
+    };
+    variables.into_iter().map(digest).collect()
 }
 
 fn is_subject(job: &Job, file: &Path, program: &Path) -> bool {

@@ -14,6 +14,7 @@ use super::command::{CommandError, DEFAULT_PATH, Resolved, resolve};
 use super::environment::{self, Environment, StackLayout, script_args};
 use super::fingerprint::{self, FingerprintError};
 use super::follow;
+use super::inherited;
 use super::input::{Input, Source};
 use super::machine::{self, MachineError};
 use super::output::{Output, Sinks, Written};
@@ -200,6 +201,7 @@ pub fn measure(job: &Job, chosen: &Chosen) -> Result<Measured, JobError> {
         &cwd,
         &runs[0].modules,
         &chosen.info,
+        passed_on(job, chosen, machine),
     )?;
     Ok(Measured {
         measurement: summarise(job, chosen, machine, runs, fingerprint, calls),
@@ -310,9 +312,19 @@ pub(super) fn prepare(
     Ok((resolved, launches))
 }
 
+/// The variables that reach the program from outside, as the fingerprint has them. Those of a run that is not pinned are
+/// not known by name.
+fn passed_on(job: &Job, chosen: &Chosen, machine: Machine) -> BTreeMap<String, String> {
+    let folder = sandbox::seen(job, chosen.info.name).ok();
+    match Surroundings::of(job, machine, None, folder.as_ref()) {
+        Surroundings::Pinned(environment) => fingerprint::digests(environment.passed_on(&job.env)),
+        Surroundings::Ours(_) => BTreeMap::new(),
+    }
+}
+
 /// A job's program with these variables, and with the pins that hold from the start.
 fn started(job: &Job, machine: Machine, resolved: Resolved, env: Vec<OsString>) -> Launch {
-    Launch {
+    let launch = Launch {
         program: resolved.program,
         args: resolved.args,
         env,
@@ -326,7 +338,8 @@ fn started(job: &Job, machine: Machine, resolved: Resolved, env: Vec<OsString>) 
         machine,
         timeout: job.timeout,
         ..Launch::default()
-    }
+    };
+    inherited::set(job, launch)
 }
 
 /// Valgrind lays its client's stack out itself.
@@ -605,6 +618,7 @@ fn pinned(job: &Job, chosen: &Chosen, machine: Machine, held_by_backend: Pinning
         environment.note(&mut all);
     }
     machine::note(job, machine, chosen.info.name, &mut all);
+    inherited::note(job, &mut all);
     match job.input {
         Input::Inherit => all.free(Pin::Stdin, "the program reads ours"),
         Input::Null | Input::File(_) => all.pinned(Pin::Stdin),

@@ -11,6 +11,7 @@ pub mod command;
 pub mod environment;
 mod fingerprint;
 pub mod follow;
+mod inherited;
 mod input;
 mod job;
 mod log;

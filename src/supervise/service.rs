@@ -23,6 +23,7 @@ use crate::model::Network;
 use crate::suite::Service;
 use crate::sys::handle::Handle;
 use crate::sys::sandbox::Sandbox;
+use crate::sys::signals::Begins;
 use crate::sys::spawn::Launch;
 use crate::sys::tree::{self, End, TreeError};
 
@@ -317,6 +318,7 @@ fn launch(
         stderr: output,
         fixed_addresses: true,
         own_session: true,
+        signals: Begins::Afresh,
         sandbox: sandbox.cloned(),
         // What it makes of processes would give those of the workload other ids.
         host_ids: true,

@@ -14,6 +14,7 @@ pub mod heap;
 pub mod image;
 #[cfg(target_arch = "x86_64")]
 pub mod inject;
+pub mod limits;
 pub mod machine;
 pub mod mapped;
 mod nudge;

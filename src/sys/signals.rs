@@ -1,7 +1,8 @@
 //! Signals of this process: which ones we hold back, and what a child gets.
 //!
 //! A program under count must see the signal state that we were started with, not ours: Rust ignores
-//! SIGPIPE before `main`, and the supervisor blocks what it forwards.
+//! SIGPIPE before `main`, and the supervisor blocks what it forwards. A pinned one must see what is the same
+//! under every shell, service and CI runner: [`Begins`].
 
 use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -20,6 +21,21 @@ const FORWARDED: [Signal; 6] = [
     Signal::SIGUSR1,
     Signal::SIGUSR2,
 ];
+
+/// Signals that are ignored for the sake of who starts a program: nohup(1), and a shell's `&` without job control.
+const FOR_THE_BACKGROUND: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
+
+/// Which signals a program ignores and blocks when it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begins {
+    /// Those that we were started with; SIGPIPE has its default.
+    #[default]
+    AsWe,
+    /// None, but what a user has it ignore who wants it to go on in the background.
+    ForTheUser,
+    /// None.
+    Afresh,
+}
 
 static ORIGINAL_MASK: OnceLock<SigSet> = OnceLock::new();
 
@@ -42,12 +58,14 @@ struct Taken {
 static TAKEN: OnceLock<Taken> = OnceLock::new();
 
 /// Blocks the forwarded signals in this thread and all threads it starts, and hands each one that arrives
-/// to `on_signal` on a thread of its own. One that whoever started us wants ignored (nohup(1), a shell's `&`)
+/// to `on_signal` on a thread of its own; no other is blocked. One that whoever started us wants ignored (nohup(1), a shell's `&`)
 /// stays ignored. Call once, before any other thread exists.
 pub fn take_over(on_signal: impl Fn(Received) + Send + Sync + 'static) -> nix::Result<()> {
     let wanted = FORWARDED.into_iter().filter(|signal| !is_ignored(*signal));
     let ours: SigSet = wanted.collect();
-    let before = ours.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let before = ours.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    // SAFETY: nothing of ours handles it. Ignored, the kernel would take away how our children end (wait(2)).
+    unsafe { set_default(libc::SIGCHLD) };
     if ORIGINAL_MASK.set(before).is_err() {
         return Ok(());
     }
@@ -94,14 +112,58 @@ fn is_ignored(signal: Signal) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// In a forked child, before exec: the signal mask we were started with, and SIGPIPE's default.
+/// Those which [`Begins::ForTheUser`] leaves ignored.
+pub fn left_ignored() -> Vec<Signal> {
+    let all = FOR_THE_BACKGROUND.into_iter();
+    all.filter(|signal| is_ignored(*signal)).collect()
+}
+
+/// In a forked child, before exec: the signals that its program begins with. Rust's runtime had SIGPIPE ignored before
+/// `main`, so what it was is not known.
 ///
 /// # Safety
 /// Async-signal-safe; only to be called in a child that is about to exec.
-pub unsafe fn restore_in_child() {
+pub unsafe fn begin_in_child(begins: Begins) {
     let empty = SigSet::empty();
-    let mask = ORIGINAL_MASK.get().unwrap_or(&empty);
+    let mask = match begins {
+        Begins::AsWe => ORIGINAL_MASK.get().unwrap_or(&empty),
+        Begins::ForTheUser | Begins::Afresh => &empty,
+    };
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(mask), None);
-    // SAFETY: signal(2) with SIG_DFL installs no handler; Rust's runtime had set SIG_IGN before `main`.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let is_left = |signal| {
+        let background = || FOR_THE_BACKGROUND.iter().any(|left| *left as i32 == signal);
+        match begins {
+            Begins::AsWe => signal != libc::SIGPIPE,
+            Begins::ForTheUser => background(),
+            Begins::Afresh => false,
+        }
+    };
+    for signal in (1..=LAST).filter(|signal| !is_left(*signal)) {
+        // SAFETY: the caller is about to exec, so no handler of ours is needed any more.
+        unsafe { set_default(signal) };
+    }
+}
+
+/// The highest number of a signal (signal(7), `_NSIG`).
+const LAST: i32 = 64;
+
+/// Sets a signal's default, also of those which the C library keeps to itself. The kernel refuses SIGKILL and SIGSTOP.
+///
+/// # Safety
+/// A handler that was set is not called any more.
+unsafe fn set_default(signal: i32) {
+    /// `struct sigaction` of the kernel, whose null handler is the default: handler, flags, restorer and mask of 8 bytes each.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = 8;
+    let old = std::ptr::null::<u64>();
+    // SAFETY: reads one live constant of the size that the kernel reads, and writes nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            DEFAULT.as_ptr(),
+            old,
+            MASK_BYTES,
+        )
+    };
 }

@@ -18,6 +18,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::handle::Handle;
+use super::limits;
 use super::sandbox::Sandbox;
 use super::seccomp::{EngineCalls, Filter, Writes};
 use super::signals;
@@ -81,6 +82,10 @@ pub struct Launch {
     pub engine: Option<EngineCalls>,
     /// What programs are shown of the machine, by a backend that can.
     pub machine: Machine,
+    /// Which signals its first program ignores and blocks.
+    pub signals: signals::Begins,
+    /// The limit of its first program's stack, in bytes; ours when absent.
+    pub stack_limit: Option<u64>,
     /// Kills the tree after this time.
     pub timeout: Option<Duration>,
     /// What the tree has of its own; all is the machine's when absent. Attempts to reach more than its network are
@@ -492,7 +497,10 @@ fn become_program(
         if let (Some(filter), GO_TRACED) = (&prepared.filter, byte) {
             filter.install();
         }
-        signals::restore_in_child();
+        if let Some(limit) = launch.stack_limit {
+            limits::set_stack(limit);
+        }
+        signals::begin_in_child(launch.signals);
         libc::execve(
             prepared.program.as_ptr(),
             prepared.argv.as_ptr(),

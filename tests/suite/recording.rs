@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::common::case;
-use crate::project::{Project, contains, scripted, shell, workload};
+use crate::common::Need::{DefaultBackend, Program};
+use crate::common::{case, output, stderr, stdout};
+use crate::project::{Project, contains, scripted, shell, spawn_by, workload};
 
 pub fn cases() -> Vec<Trial> {
     vec![
@@ -38,7 +40,81 @@ pub fn cases() -> Vec<Trial> {
             &[],
             record_keeps_what_it_could_not_measure,
         ),
+        case(
+            "variables_of_another_user_are_named_where_a_count_moves",
+            &[],
+            variables_of_another_user_are_named_where_a_count_moves,
+        ),
+        case(
+            "every_shell_and_service_counts_the_same",
+            &[DefaultBackend, Program("python3")],
+            every_shell_and_service_counts_the_same,
+        ),
     ]
+}
+
+fn variables_of_another_user_are_named_where_a_count_moves() {
+    let project = Project::fake(&workload("a", "true", ""), &scripted(&[1000]));
+    let at_home = |home: &str, arguments: &[&str]| {
+        let run = output(project.command(arguments).env("HOME", home));
+        assert!(run.status.success(), "{}", stderr(&run));
+        stdout(&run)
+    };
+    at_home("/one", &["record"]);
+    let first = project.baselines();
+    contains(&at_home("/two", &["record"]), &["unchanged"]);
+    assert_eq!(project.baselines(), first, "it did not matter");
+
+    project.counts(&scripted(&[1001]));
+    let unnamed = "something that no fingerprint names moved the count";
+    contains(&at_home("/one", &["check"]), &[unnamed]);
+    let named = "what else is known to differ is the value of HOME";
+    let report = at_home("/two", &["check"]);
+    let words: Vec<_> = report.split_whitespace().collect();
+    contains(&words.join(" "), &[named]);
+
+    let fixed = format!(
+        "backend = \"fake\"\nenv = {{ HOME = \"/here\" }}\n{}",
+        workload("a", "true", "")
+    );
+    project.manifest(&fixed);
+    at_home("/one", &["record"]);
+    let first = project.baselines();
+    project.counts(&scripted(&[1002]));
+    contains(&at_home("/two", &["check"]), &[unnamed]);
+    assert_eq!(project.baselines(), first);
+}
+
+/// What is ignored and blocked, and how large a stack may grow: Python's own start counts another number under each.
+fn every_shell_and_service_counts_the_same() {
+    let project =
+        Project::new(&workload("a", "python3", "").replace("\"]", "\", \"-c\", \"pass\"]"));
+    project.expect(0, &["record"]);
+    let starters = [
+        "trap '' HUP INT QUIT XFSZ CHLD USR1",
+        "ulimit -S -s unlimited",
+        "ulimit -S -s 65536",
+    ];
+    for starter in starters {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{starter}; exec \"$@\""), "sh"]);
+        let checked = spawn_by(shell, &project, &["check"]).wait_with_output();
+        contains(&stdout(&checked.unwrap()), &["1 workload: 1 identical"]);
+    }
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        "trap '' HUP USR1; ulimit -S -s 16384; exec \"$@\"",
+        "sh",
+    ]);
+    let counted = spawn_by(shell, &project, &["count", "--", "true"]).wait_with_output();
+    contains(
+        &stderr(&counted.unwrap()),
+        &[
+            "SIGHUP ignored, as nohup",
+            "stack limit: 16384 KiB, where 8192 are usual",
+        ],
+    );
 }
 
 fn recording_again_writes_nothing() {

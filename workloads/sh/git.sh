@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes the repository that `git log` and `git diff` of the suite read: `git.sh FOLDER`. Names, dates and
-# contents are fixed, so that every object has the same id everywhere.
+# Makes the repository that `git diff` of the suite reads: `git.sh FOLDER`. Names, dates and
+# contents are fixed, so that every object has the same id everywhere. The files are older than the index: git reads
+# one again that was written in the same second.
 set -eu
 folder=$1
 rm -rf "$folder"
@@ -15,7 +16,9 @@ while [ "$commit" -le 12 ]; do
         awk -v from="$commit" -v name="$file" \
             'BEGIN { for (n = 0; n < 120; n++) print name, (n * from) % 37 }' > "$file"
     done
-    export GIT_AUTHOR_DATE="2020-01-$commit 12:00:00 +0000" GIT_COMMITTER_DATE="2020-01-$commit 12:00:00 +0000"
+    date="2020-01-$commit 12:00:00 +0000"
+    touch -d "$date" one two three
+    export GIT_AUTHOR_DATE="$date" GIT_COMMITTER_DATE="$date"
     git add one two three
     git commit -q -m "Commit $commit"
     commit=$((commit + 1))

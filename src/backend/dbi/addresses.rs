@@ -8,16 +8,16 @@
 use std::io;
 
 use nix::libc;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::maps::{self, Line};
 use super::setup::system_call_in_vdso;
 use crate::sys::image;
 use crate::sys::inject::Calls;
+use crate::sys::limits::StackLimit;
 use crate::sys::ptrace::Stopped;
 
-/// Where a stack ends (STACK_TOP, arch/x86/include/asm/processor.h).
-const STACK_TOP: u64 = 0x7fff_ffff_f000;
+/// Where a stack ends, and all that a program may have (STACK_TOP, arch/x86/include/asm/processor.h).
+pub(super) const STACK_TOP: u64 = 0x7fff_ffff_f000;
 
 /// Where the kernel puts programs that can be anywhere (ELF_ET_DYN_BASE, arch/x86/include/asm/elf.h), in whole pages.
 const PROGRAM: u64 = 0x5555_5555_4000;
@@ -337,8 +337,7 @@ pub fn fix(thread: &Stopped) -> io::Result<Above> {
     let mut auxv = read("auxv")?;
     let memory = Memory::parse(&String::from_utf8_lossy(&read("stat")?));
     let memory = memory.ok_or_else(|| unknown("memory"))?;
-    let limit = getrlimit(Resource::RLIMIT_STACK).map_or(RLIM_INFINITY, |(soft, _)| soft);
-    let above = Above::stack_of(limit)
+    let above = Above::stack_of(StackLimit::of(thread.tid()).soft)
         .ok_or_else(|| io::Error::other("the stack has no limit (`ulimit -s`)"))?;
     let program = entry(&auxv, AT_PHDR)?;
     let mut headers = vec![0; 56 * entry(&auxv, AT_PHNUM)? as usize];

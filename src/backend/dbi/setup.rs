@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use nix::libc;
-use nix::sys::resource::{Resource, getrlimit};
 
+use super::addresses::STACK_TOP;
 use super::maps::{self, Line};
 use super::memory::{CodeMemory, Pool};
 use super::ranges::{Range, Ranges};
@@ -23,6 +23,7 @@ use crate::sys::Pid;
 use crate::sys::hand_over::hand_over;
 use crate::sys::image;
 use crate::sys::inject::Calls;
+use crate::sys::limits::StackLimit;
 use crate::sys::ptrace::Stopped;
 
 /// Where the areas of threads may be, the first place that is free, or one of those above it. First among the mappings of
@@ -68,7 +69,11 @@ pub fn install(
     let gadget = system_call_in_vdso(thread, &lines)?;
     let mut calls = Calls::begin(thread, gadget)?;
     let (fd, lender) = open_pool(thread, &mut calls, pool)?;
-    let plan = Layout::of(&lines, calls.registers().rip);
+    let plan = Layout::of(
+        &lines,
+        calls.registers().rip,
+        StackLimit::of(thread.tid()).soft,
+    );
     let memory = CodeMemory::new(pool);
     let mut zones = Vec::new();
     for address in plan.zones {
@@ -402,7 +407,8 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(lines: &[Line<'_>], entry: u64) -> Layout {
+    /// For a program with these mappings, whose first instruction is at `entry` and whose stack may have so many bytes.
+    fn of(lines: &[Line<'_>], entry: u64, stack_limit: u64) -> Layout {
         let code = |line: &&Line<'_>| line.executable() && line.file().is_some();
         let mut zones: Vec<u64> = Vec::new();
         let mut taken = taken(lines);
@@ -419,7 +425,7 @@ impl Layout {
             {
                 continue;
             }
-            if let Some(zone) = zone_for(lines, &taken, start) {
+            if let Some(zone) = zone_for(lines, &taken, start, stack_limit) {
                 taken.push((zone, zone + ZONE_BYTES));
                 zones.push(zone);
             }
@@ -441,6 +447,7 @@ fn taken(lines: &[Line<'_>]) -> Vec<(u64, u64)> {
 
 fn free(taken: &[(u64, u64)], start: u64, bytes: u64) -> bool {
     start >= 1 << 16
+        && start + bytes <= STACK_TOP
         && taken
             .iter()
             .all(|(from, to)| start + bytes <= *from || *to <= start)
@@ -448,10 +455,10 @@ fn free(taken: &[(u64, u64)], start: u64, bytes: u64) -> bool {
 
 /// A place for the zone of the code at `start`: above the shared libraries and below the stack, where the kernel puts
 /// nothing of its own accord; below the program, or far enough above it and its heap.
-fn zone_for(lines: &[Line<'_>], taken: &[(u64, u64)], start: u64) -> Option<u64> {
+fn zone_for(lines: &[Line<'_>], taken: &[(u64, u64)], start: u64, stack_limit: u64) -> Option<u64> {
     let stack = lines.iter().find(|line| line.name() == "[stack]");
-    let limit = getrlimit(Resource::RLIMIT_STACK).map_or(u64::MAX, |(soft, _)| soft);
-    let below_stack = stack.and_then(|stack| stack.end.checked_sub(limit.checked_add(STACK_ROOM)?));
+    let room = stack_limit.checked_add(STACK_ROOM);
+    let below_stack = stack.and_then(|stack| stack.end.checked_sub(room?));
     let last = lines
         .iter()
         .filter(|line| stack.is_some_and(|stack| line.end <= stack.start));

@@ -173,7 +173,7 @@ fn explanation(comparison: &Comparison, top: Top, view: &View) -> String {
     lines.extend(
         sentence
             .into_iter()
-            .flat_map(|text| wrapped(text, BENEATH, view)),
+            .flat_map(|text| wrapped(&text, BENEATH, view)),
     );
     quoted_lines(&lines.join("\n"), BENEATH) + &out
 }
