@@ -104,7 +104,7 @@ fn every_shell_and_service_counts_the_same() {
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
-        "trap '' HUP USR1; ulimit -S -s 16384; exec \"$@\"",
+        "trap '' HUP USR1; ulimit -S -s 131072; exec \"$@\"",
         "sh",
     ]);
     let counted = spawn_by(shell, &project, &["count", "--", "true"]).wait_with_output();
@@ -112,7 +112,7 @@ fn every_shell_and_service_counts_the_same() {
         &stderr(&counted.unwrap()),
         &[
             "SIGHUP ignored, as nohup",
-            "stack limit: 16384 KiB, where 8192 are usual",
+            "stack limit: 131072 KiB, where 8192 are usual",
         ],
     );
 }
