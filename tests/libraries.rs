@@ -17,7 +17,7 @@ const LIST: &str = "/etc/ld.so.cache";
 const MORE: usize = 300;
 
 fn main() -> ExitCode {
-    let cases: [(&'static str, fn()); 6] = [
+    let cases: [(&'static str, fn()); 7] = [
         (
             "a_count_is_the_same_whatever_is_installed",
             same_whatever_is_installed,
@@ -33,6 +33,10 @@ fn main() -> ExitCode {
         (
             "a_program_that_changes_its_root_finds_its_own_libraries",
             root_changed,
+        ),
+        (
+            "what_only_the_list_tells_of_is_found",
+            found_in_another_folder,
         ),
         ("who_reads_the_list_for_itself_sees_all_of_it", all_of_it),
         ("who_writes_the_list_writes_the_real_one", writes),
@@ -174,6 +178,51 @@ fn same_whatever_is_installed() {
     // So the lists do differ, and programs that see the real machine see them.
     let real = |list| counted(list, &["--cpu", "host"], &["/bin/true"]).1;
     assert_ne!(real(&few), real(&more));
+}
+
+/// A library in a folder of its own: linked with, preloaded, and loaded by a program that runs; where none of this is, nothing
+/// of it is seen.
+fn found_in_another_folder() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let shared = ["-shared", "-fPIC", "-Wl,-soname,libown.so.1"];
+    let text = "#include <unistd.h>\n__attribute__((constructor)) static void own(void) { write(1, \"own\\n\", 4); }";
+    let own = compile(folder.path(), "own.c", text, &shared);
+    let place = folder.path().join("apart/libown.so.1");
+    fs::create_dir(place.parent().unwrap()).unwrap();
+    fs::copy(&own, &place).unwrap();
+    let empty = "int main(void) { return 0; }";
+    let plain = compile(folder.path(), "plain.c", empty, &[]);
+    let linked = compile(
+        folder.path(),
+        "linked.c",
+        empty,
+        &["-Wl,--no-as-needed", &path("own.bin")],
+    );
+    let loads = compile(
+        folder.path(),
+        "loads.c",
+        "#include <dlfcn.h>\nint main(void) { return !dlopen(\"libown.so.1\", RTLD_NOW); }",
+        &[],
+    );
+    let few = linked_with(plain.to_str().unwrap());
+    let without = list(&folder.path().join("without"), &few, "");
+    let more: Vec<PathBuf> = few.iter().cloned().chain([place.clone()]).collect();
+    let with = list(
+        &folder.path().join("with"),
+        &more,
+        place.parent().unwrap().to_str().unwrap(),
+    );
+    let [plain, linked, loads] = [&plain, &linked, &loads].map(|path| path.to_str().unwrap());
+    assert_eq!(counted(&with, &[], &[linked]).0, "own\n");
+    assert_eq!(counted(&with, &[], &[loads]).0, "own\n");
+    let preload = ["--env", "LD_PRELOAD=libown.so.1"];
+    assert_eq!(counted(&with, &preload, &[plain]).0, "own\n");
+    assert_eq!(
+        counted(&with, &[], &[plain]),
+        counted(&without, &[], &[plain])
+    );
+    assert!(!run("true", &without, &[], &[loads]).status.success());
 }
 
 fn not_understood() {

@@ -202,6 +202,11 @@ impl Cache {
         &self.units
     }
 
+    /// The unit that begins at an original address.
+    pub fn unit_at(&self, pc: u64) -> Option<&Unit> {
+        self.units.get(self.find(pc)? as usize)
+    }
+
     fn exits_of(&self, unit: &Unit) -> &[Exit] {
         let first = unit.first_exit as usize;
         self.exits

@@ -32,6 +32,9 @@ pub enum ObjectError {
     /// They are for a machine without a decoder here.
     #[error("read an ELF file: no decoder for {0:?}")]
     Machine(Architecture),
+    /// What they name is not in them.
+    #[error("read an ELF file: a library's name is not in it")]
+    Name,
 }
 
 /// A part of the file that is loaded into memory.

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::StringTable;
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, ReadCache, ReadRef, elf};
 
 use super::ObjectError;
@@ -12,29 +13,62 @@ use super::ObjectError;
 pub struct Needed {
     /// Whether it names a loader, and is not the kernel's alone to start.
     pub has_loader: bool,
-    /// Names of libraries (`DT_NEEDED`), in the order of the file.
+    /// Names of libraries (`DT_NEEDED` and the like), in the order of the file.
     pub libraries: Vec<Vec<u8>>,
 }
 
-/// What a 64-bit ELF file asks of the loader; only the parts are read that say so. A file without section headers asks
-/// for no library.
+/// What a 64-bit ELF file asks of the loader; only the parts are read that say so, as the loader reads them: by segments.
 pub fn needed_by(file: &File) -> Result<Needed, ObjectError> {
     let parts = ReadCache::new(file);
-    Ok(read(&parts)?)
+    read(&parts)
 }
 
-fn read<'data, R: ReadRef<'data>>(data: R) -> Result<Needed, object::Error> {
+/// Entries that name a library: one that is needed, and those that stand for it or watch it (ld.so(8), elf(5)).
+const NAMES: [elf::DynamicTag; 5] = [
+    elf::DT_NEEDED,
+    elf::DT_AUXILIARY,
+    elf::DT_FILTER,
+    elf::DT_AUDIT,
+    elf::DT_DEPAUDIT,
+];
+
+fn read<'data, R: ReadRef<'data>>(data: R) -> Result<Needed, ObjectError> {
     let header = elf::FileHeader64::<Endianness>::parse(data)?;
     let endian = header.endian()?;
     let parts = header.program_headers(endian, data)?;
-    let dynamic = header.sections(endian, data)?.dynamic_table(endian, data)?;
-    let needed = dynamic.iter().filter(|entry| entry.tag == elf::DT_NEEDED);
-    let names = needed.map(|entry| dynamic.string(entry).map(<[u8]>::to_vec));
+    let dynamic = parts
+        .iter()
+        .find_map(|part| part.dynamic(endian, data).transpose());
+    let dynamic = dynamic.transpose()?.unwrap_or_default();
+    let value = |tag| {
+        let entry = dynamic.iter().find(|entry| entry.d_tag(endian) == tag);
+        entry.map_or(0, |entry| entry.d_val(endian))
+    };
+    let (at, size) = (value(elf::DT_STRTAB), value(elf::DT_STRSZ));
+    let mut loaded = parts
+        .iter()
+        .filter(|part| part.p_type(endian) == elf::PT_LOAD);
+    let strings = loaded.find_map(|part| {
+        let within = at.checked_sub(part.p_vaddr(endian))?;
+        let start = part.p_offset(endian).checked_add(within)?;
+        (within < part.p_filesz(endian)).then_some(start)
+    });
+    let strings = strings.map(|start| StringTable::new(data, start, start.saturating_add(size)));
+    let named = dynamic
+        .iter()
+        .filter(|entry| NAMES.contains(&entry.d_tag(endian)));
+    let name = |offset: u64| {
+        let offset = u32::try_from(offset).ok();
+        let name = offset.and_then(|offset| strings.as_ref()?.get(offset).ok());
+        name.map(<[u8]>::to_vec).ok_or(ObjectError::Name)
+    };
     Ok(Needed {
         has_loader: parts
             .iter()
             .any(|part| part.p_type(endian) == elf::PT_INTERP),
-        libraries: names.collect::<Result<_, _>>()?,
+        libraries: named
+            .map(|entry| name(entry.d_val(endian)))
+            .collect::<Result<_, _>>()?,
     })
 }
 

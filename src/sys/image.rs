@@ -259,6 +259,13 @@ pub fn executed_path(process: &Stopped) -> io::Result<PathBuf> {
     Ok(PathBuf::from(OsString::from_vec(path)))
 }
 
+/// Where the program of a process begins, once its loader is done; none if the kernel does not say.
+pub fn first_instruction(process: Pid) -> Option<u64> {
+    /// getauxval(3).
+    const AT_ENTRY: u64 = 9;
+    auxv_entry(&read_proc(&format!("/proc/{process}/auxv")).ok()?, AT_ENTRY)
+}
+
 /// Types and values of an auxiliary vector of 64-bit words.
 fn auxv_pairs(auxv: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);

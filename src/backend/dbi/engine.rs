@@ -152,6 +152,8 @@ struct Process {
     random: Stream,
     /// Whether its threads ask before each call.
     takes_turns: bool,
+    /// Whether its program's loader may still have to read the list of libraries: nobody has.
+    loading: bool,
     /// Its counters when it was looked for a thread that has its turn for too long.
     looked_at: Vec<u64>,
 }
@@ -170,6 +172,7 @@ impl Process {
             clock_area: None,
             random: Stream(0),
             takes_turns: false,
+            loading: false,
             looked_at: Vec::new(),
         }
     }

@@ -196,11 +196,15 @@ impl<'a> LoaderCache<'a> {
         found
     }
 
-    /// The list without what is neither named nor found by the loader alone. Of a name it has all entries or none.
-    pub fn only(&self, named: &BTreeSet<Vec<u8>>) -> LoaderCache<'a> {
+    /// The names of those that the loader does not find alone.
+    pub fn elsewhere(&self) -> impl Iterator<Item = Vec<u8>> {
         let elsewhere = self.entries.iter().filter(|e| !e.is_in_default_folder());
-        let elsewhere: BTreeSet<&[u8]> = elsewhere.map(|entry| entry.name).collect();
-        let kept = |e: &&Entry<'_>| named.contains(e.name) || elsewhere.contains(e.name);
+        elsewhere.map(|entry| entry.name.to_vec())
+    }
+
+    /// The list of what is named. Of a name it has all entries or none.
+    pub fn only(&self, named: &BTreeSet<Vec<u8>>) -> LoaderCache<'a> {
+        let kept = |e: &&Entry<'_>| named.contains(e.name);
         let mut entries: Vec<Entry<'a>> = self.entries.iter().filter(kept).copied().collect();
         let used: BTreeSet<usize> = entries.iter().filter_map(Entry::subfolder).collect();
         for entry in &mut entries {

@@ -79,7 +79,10 @@ fn what_is_written_is_what_was_read() {
 
 #[test]
 fn keeps_all_entries_of_a_name_and_what_is_elsewhere() {
-    let kept = some().only(&names(&["libz.so.1", "libunknown.so"]));
+    let mut named = names(&["libz.so.1", "libunknown.so"]);
+    assert_eq!(paths(&some().only(&named)).len(), 3);
+    named.extend(some().elsewhere());
+    let kept = some().only(&named);
     assert_eq!(
         paths(&kept),
         [

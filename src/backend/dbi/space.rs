@@ -12,6 +12,7 @@ use super::memory::{CodeMemory, Pool};
 use super::ranges::Ranges;
 use super::store::Kept;
 use crate::dbi::cache::{Cache, Manner, NoTranslation, Stand};
+use crate::dbi::emit::counter_slot;
 use crate::dbi::layout::{AREA_BYTES, COUNTERS, slot};
 use crate::sys::Pid;
 use crate::sys::ptrace::Stopped;
@@ -184,6 +185,17 @@ impl Space {
         self.areas
             .iter()
             .filter(move |area| area.owner.get() == Some(process))
+    }
+
+    /// Whether a process has executed the instruction at `pc`, which an indirect branch leads to.
+    pub fn has_executed(&self, process: Pid, pc: u64) -> bool {
+        let cache = &self.translations.borrow().cache;
+        let counted = cache.unit_at(pc).map(|unit| counter_slot(unit.counter));
+        let executed = |counter: u32| {
+            let mut areas = self.areas_of(process);
+            areas.any(|area| area.slots().load_u64(counter.into()) > 0)
+        };
+        counted.is_some_and(executed)
     }
 
     /// Memory that is ours in the program: start and end of each piece.

@@ -62,6 +62,7 @@ impl Engine {
         let base = space.areas[0].address;
         let space = Rc::new(RefCell::new(space));
         let mut process = Process::new(Rc::clone(&space), row, Marks::at_start());
+        process.loading = true;
         (process.clock, process.random) = inherited.unwrap_or((Clock::default(), Stream(SEED)));
         self.processes.insert(pid, process);
         self.take_area(pid, &space.borrow().areas[0], now)?;

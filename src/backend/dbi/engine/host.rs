@@ -5,9 +5,11 @@ use std::thread;
 
 use nix::libc::{self, user_regs_struct};
 
-use super::super::{directory, libraries, shown, support};
+use super::super::libraries::{self, When};
+use super::super::{directory, shown, support};
 use super::{Engine, Expected, unknown};
 use crate::sys::Pid;
+use crate::sys::image;
 use crate::sys::ptrace::Stopped;
 use crate::sys::tree::Call;
 
@@ -139,9 +141,22 @@ impl Engine {
         Ok(self.space(process)?.borrow().lender)
     }
 
+    /// Whether it is the loader that reads the list of libraries, for a program that has not begun: it reads it once.
+    fn when_libraries_are_read(&mut self, process: Pid) -> io::Result<When> {
+        let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
+        let is_first = std::mem::take(&mut known.loading);
+        let first = image::first_instruction(process).filter(|_| is_first);
+        let begun = first.map(|first| known.space.borrow().has_executed(process, first));
+        Ok(match begun {
+            Some(false) => When::Start,
+            Some(true) | None => When::Later,
+        })
+    }
+
     /// The libraries that the program needs, in the place of all that are installed.
     fn libraries_shown(&mut self, process: Pid) -> io::Result<Option<support::Lent>> {
-        match self.libraries.shown_to(process) {
+        let when = self.when_libraries_are_read(process)?;
+        match self.libraries.shown_to(process, when) {
             Ok(list) => {
                 let lent = support::lend(&list, self.lender(process)?)?;
                 Ok(Some(lent.or_own()))
