@@ -66,6 +66,11 @@ fn main() -> ExitCode {
     ];
     let others = [
         case(
+            "finds_that_a_run_leaves_a_file",
+            &gcc,
+            finds_that_a_run_leaves_a_file,
+        ),
+        case(
             "finds_the_order_of_a_directory",
             &gcc,
             finds_the_order_of_a_directory,
@@ -201,6 +206,18 @@ fn finds_the_order_of_a_directory() {
         files.to_str().unwrap(),
     ]);
     assert_finding(&report, "directory-order", "look", &line, "sort");
+}
+
+fn finds_that_a_run_leaves_a_file() {
+    let folder = folder();
+    write(folder.path(), "first", "");
+    let script = "cd \"$0\" && for file in *; do :; done && : > \"$file-\"";
+    let place = folder.path().to_str().unwrap();
+    let report = explained(&["--", "sh", "-c", script, place]);
+    let found = finding(&report);
+    assert_eq!(found["cause"], "directory-contents", "{report:#}");
+    let remedy = found["remedy"].as_str().unwrap();
+    assert!(remedy.contains("remove what it writes"), "{report:#}");
 }
 
 fn equal_runs_agree_and_disturbances_are_offered() {

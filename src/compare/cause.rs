@@ -199,7 +199,8 @@ fn of_call(unlike: &Unlike) -> Cause {
             Cause::Clock
         }
         "getrandom" => Cause::Random,
-        "getdents64" => Cause::DirectoryOrder,
+        "getdents64" if unlike.reordered => Cause::DirectoryOrder,
+        "getdents64" => Cause::DirectoryContents,
         "sched_getaffinity" | "getcpu" => Cause::CpuCount,
         "futex" | "epoll_wait" | "poll" => Cause::Threads,
         "stat" | "lstat" | "fstat" | "newfstatat" => Cause::FileStatus,

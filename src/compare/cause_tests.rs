@@ -31,9 +31,11 @@ fn unlike(call: &'static str, file: Option<&str>, asked_at: u64) -> Unlike {
             call,
             file: file.map(Into::into),
             digest: 1,
+            parts: None,
             shown: "1".to_owned(),
         },
         second: "2".to_owned(),
+        reordered: false,
         callers: vec![place(asked_at)],
     }
 }
@@ -82,6 +84,16 @@ fn files_tell_random_bytes_from_other_input() {
     let of = |file| found(&parted(5, vec![unlike("read", Some(file), 4)]), None).cause;
     assert_eq!(of("/dev/urandom"), Cause::Random);
     assert_eq!(of("/etc/hosts"), Cause::Input);
+}
+
+#[test]
+fn a_folder_with_other_files_is_not_one_in_another_order() {
+    let of = |reordered| {
+        let read = unlike("getdents64", None, 4);
+        found(&parted(5, vec![Unlike { reordered, ..read }]), None).cause
+    };
+    assert_eq!(of(true), Cause::DirectoryOrder);
+    assert_eq!(of(false), Cause::DirectoryContents);
 }
 
 #[test]

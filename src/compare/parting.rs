@@ -18,6 +18,8 @@ pub struct Unlike {
     pub first: Answer,
     /// What it answered in the second.
     pub second: String,
+    /// Whether that had the same parts, in another order.
+    pub reordered: bool,
     /// Who asked: return addresses of the first run, innermost first.
     pub callers: Vec<Place>,
 }
@@ -232,6 +234,7 @@ impl<'a> Walk<'a> {
                         Some(Unlike {
                             first: one.clone(),
                             second: two.shown.clone(),
+                            reordered: one.parts.is_some() && one.parts == two.parts,
                             callers: event
                                 .callers
                                 .iter()

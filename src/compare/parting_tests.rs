@@ -43,6 +43,7 @@ fn answered(call: &'static str, digest: u64) -> Moment {
         call,
         file: None,
         digest,
+        parts: None,
         shown: digest.to_string(),
     })
 }

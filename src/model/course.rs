@@ -71,6 +71,8 @@ pub struct Answer {
     pub file: Option<PathBuf>,
     /// A sum of all that it answered.
     pub digest: u64,
+    /// A sum of its parts in whatever order: the names in a folder. Absent where it has none.
+    pub parts: Option<u64>,
     /// The answer for people, shortened.
     pub shown: String,
 }

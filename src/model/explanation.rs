@@ -125,6 +125,8 @@ pub enum Cause {
     Pid,
     /// The order in which a directory is read.
     DirectoryOrder,
+    /// Which files are in a directory.
+    DirectoryContents,
     /// What a file, or another process, had to say.
     Input,
     /// Times or numbers of files.
@@ -154,6 +156,7 @@ impl Cause {
             Cause::Clock => "the clock",
             Cause::Pid => "the process id",
             Cause::DirectoryOrder => "the order in which a directory is read",
+            Cause::DirectoryContents => "which files are in a directory",
             Cause::Input => "what was read was not the same",
             Cause::FileStatus => "times, sizes or numbers of files",
             Cause::Threads => "the order in which threads ran",
@@ -190,6 +193,9 @@ impl Cause {
             }
             Cause::DirectoryOrder => {
                 "keep pinning on (directories are read in order), or sort what is read from the directory"
+            }
+            Cause::DirectoryContents => {
+                "let each run begin with the same files: have it remove what it writes, or write elsewhere"
             }
             Cause::Input => {
                 "give the workload the same input: `stdin` in the manifest, a file of its own"

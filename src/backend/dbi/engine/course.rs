@@ -392,6 +392,10 @@ fn answer(
         _ => {}
     }
     let names = (number == libc::SYS_getdents64).then(|| names(&bytes));
+    let parts = names.as_ref().map(|names| {
+        let sums = names.iter().map(|name| xxh3_64(name.as_bytes()));
+        sums.fold(0, u64::wrapping_add)
+    });
     let bytes = names
         .as_ref()
         .map_or(bytes, |names| names.join("\0").into_bytes());
@@ -412,6 +416,7 @@ fn answer(
             .then(|| file_of(stopped.tid(), registers.rdi))
             .flatten(),
         digest: digest.finish(),
+        parts,
         shown: shown(number, result, &bytes, names.as_deref()),
     }
 }
