@@ -58,6 +58,11 @@ fn main() -> ExitCode {
         ),
         case("processes_that_are_killed_count_the_same", GCC, killed),
         case(
+            "who_waits_for_the_end_of_a_process_is_woken_in_order",
+            GCC,
+            ends,
+        ),
+        case(
             "a_thread_that_is_woken_for_nothing_does_not_keep_its_turn",
             GCC,
             told_to_end,
@@ -414,6 +419,13 @@ fn killed() {
         .status();
     assert!(built.unwrap().success());
     is_the_same(folder.path(), &[program.to_str().unwrap()], 2);
+}
+
+fn ends() {
+    let folder = folder();
+    let program = built(folder.path(), "ends.c");
+    let Run { text, code, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 4);
+    assert_eq!((code, text.trim()), (Some(0), "wr".repeat(40).as_str()));
 }
 
 fn told_to_end() {

@@ -350,29 +350,26 @@ impl Group {
         let (killed_back, back): (BTreeMap<_, _>, BTreeMap<_, _>) =
             back.into_iter().partition(|(_, parked)| parked.ends());
         (self.ready, self.back) = (ready, back);
+        let none = killed.is_empty() && killed_back.is_empty();
         let killed = killed.iter().chain(killed_back.values());
         self.ends.extend(killed.map(|parked| parked.stopped.tid()));
-        self.ends.is_empty()
+        none
     }
 
     /// Whether those that end have come so far that nobody notices the rest, and their ends are reported to us: only then
     /// they are for the parent of a process (kernel/exit.c, `wait_task_zombie`). That of a process's first thread is when all
-    /// its others have ended.
-    fn have_ended(&mut self) -> bool {
-        let ends = std::mem::take(&mut self.ends);
+    /// its others have ended, so it is waited for as soon as none of them goes on.
+    fn have_ended(&self) -> bool {
         let others_live = |first: &Pid| {
             let mut threads = self.threads.iter();
-            threads.any(|(other, process)| process == first && !ends.contains(other))
+            threads.any(|(other, process)| process == first && !self.ends.contains(other))
         };
         let is_first = |thread: &Pid| self.threads.get(thread) == Some(thread);
-        let is_over = |thread: &Pid| {
+        self.ends.iter().all(|thread| {
             is_first(thread)
                 && others_live(thread)
                 && matches!(image::state_of(thread.as_raw()), None | Some('Z' | 'X'))
-        };
-        let ends = ends.iter().copied().filter(|thread| !is_over(thread));
-        self.ends = ends.collect();
-        self.ends.is_empty()
+        })
     }
 
     /// Whether all that are in the kernel sleep. Who did when looked at may have been woken by one that was looked at
