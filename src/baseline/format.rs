@@ -171,7 +171,7 @@ struct Case {
 struct Facts {
     environment: Unique<String, String>,
     subject: Unique<String, String>,
-    #[serde(default = "Unique::nothing", skip_serializing_if = "Unique::is_empty")]
+    #[serde(default, skip_serializing_if = "Unique::is_empty")]
     variables: Unique<String, String>,
 }
 
@@ -198,13 +198,10 @@ struct Region {
 }
 
 /// A sorted map that refuses to read a key twice: one of two counts would be lost in silence.
+#[derive(Default)]
 struct Unique<K, V>(BTreeMap<K, V>);
 
 impl<K, V> Unique<K, V> {
-    fn nothing() -> Self {
-        Unique(BTreeMap::new())
-    }
-
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

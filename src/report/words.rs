@@ -219,26 +219,23 @@ pub(super) fn not_your_code(comparison: &Comparison) -> Option<String> {
     if !moved || !has_baseline || !comparison.subject.is_empty() {
         return None;
     }
-    let variables: Vec<_> = comparison
-        .variables
-        .iter()
-        .map(|variable| variable.fact.as_str())
-        .collect();
-    let text = match (comparison.environment.is_empty(), variables.as_slice()) {
-        (false, _) => "not your code: the measured files are those of the baseline".to_owned(),
-        (true, []) => {
-            "not your code, unless it is in files that `subject` does not name: the measured files \
-             are those of the baseline, and something that no fingerprint names moved the count"
-                .to_owned()
-        }
-        (true, names) => format!(
-            "not your code, unless it is in files that `subject` does not name: the measured files are \
-             those of the baseline, and what else is known to differ is the value of {} (`env` in the \
-             manifest can give it one value everywhere)",
+    if !comparison.environment.is_empty() {
+        return Some("not your code: the measured files are those of the baseline".to_owned());
+    }
+    let variables = comparison.variables.iter();
+    let names: Vec<&str> = variables.map(|variable| variable.fact.as_str()).collect();
+    let besides = match names.as_slice() {
+        [] => "something that no fingerprint names moved the count".to_owned(),
+        names => format!(
+            "what else is known to differ is the value of {} (`env` in the manifest can give it one \
+             value everywhere)",
             names.join(", ")
         ),
     };
-    Some(text)
+    Some(format!(
+        "not your code, unless it is in files that `subject` does not name: the measured files are \
+         those of the baseline, and {besides}"
+    ))
 }
 
 /// Whether a difference of the counts means anything.

@@ -274,7 +274,7 @@ fn auxv_pairs(auxv: &[u8]) -> impl Iterator<Item = (u64, u64)> {
 }
 
 /// The value of one entry.
-fn auxv_entry(auxv: &[u8], wanted: u64) -> Option<u64> {
+pub fn auxv_entry(auxv: &[u8], wanted: u64) -> Option<u64> {
     let found = auxv_pairs(auxv).find(|(kind, _)| *kind == wanted);
     found.map(|(_, value)| value)
 }

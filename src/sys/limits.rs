@@ -1,7 +1,5 @@
 //! The limit of the stack (getrlimit(2)): threads get stacks of its size, and memory is mapped below the room that it leaves.
 
-use std::mem::MaybeUninit;
-
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
@@ -25,14 +23,15 @@ impl StackLimit {
         StackLimit { soft, hard }
     }
 
-    /// That of another process, which may have changed its own.
+    /// That of another process, which may have changed its own; ours where we may not ask for it.
     pub fn of(process: Pid) -> StackLimit {
-        let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-        let (nothing, old) = (std::ptr::null(), limit.as_mut_ptr());
+        let mut limit = libc::rlimit {
+            rlim_cur: NONE,
+            rlim_max: NONE,
+        };
+        let (nothing, old) = (std::ptr::null(), &raw mut limit);
         // SAFETY: sets nothing, and writes one `rlimit` to a live local of that type.
         let answer = unsafe { libc::prlimit(process.as_raw(), libc::RLIMIT_STACK, nothing, old) };
-        // SAFETY: zeroed above, and plain integers.
-        let limit = unsafe { limit.assume_init() };
         match answer {
             0 => StackLimit {
                 soft: limit.rlim_cur,

@@ -58,8 +58,8 @@ struct Taken {
 static TAKEN: OnceLock<Taken> = OnceLock::new();
 
 /// Blocks the forwarded signals in this thread and all threads it starts, and hands each one that arrives
-/// to `on_signal` on a thread of its own; no other is blocked. One that whoever started us wants ignored (nohup(1), a shell's `&`)
-/// stays ignored. Call once, before any other thread exists.
+/// to `on_signal` on a thread of its own; no other is blocked. One that whoever started us wants ignored (nohup(1),
+/// a shell's `&`) stays ignored. Call once, before any other thread exists.
 pub fn take_over(on_signal: impl Fn(Received) + Send + Sync + 'static) -> nix::Result<()> {
     let wanted = FORWARDED.into_iter().filter(|signal| !is_ignored(*signal));
     let ours: SigSet = wanted.collect();

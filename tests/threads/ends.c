@@ -55,7 +55,7 @@ int main(void)
         close(ends[1]);
         pthread_t waiter;
         pthread_create(&waiter, NULL, waits, &pid);
-        // So that it is the second to wait.
+        // So that the reader is the second to wait.
         usleep(100);
         if (read(ends[0], &byte, 1) != 0)
             return 1;

@@ -262,11 +262,7 @@ fn word_of(bytes: &[u8]) -> u64 {
 }
 
 fn entry(auxv: &[u8], wanted: u64) -> io::Result<u64> {
-    let mut pairs = auxv.chunks_exact(16);
-    let found = pairs.find(|pair| word_of(&pair[..8]) == wanted);
-    found
-        .map(|pair| word_of(&pair[8..]))
-        .ok_or_else(|| unknown("auxiliary vector"))
+    image::auxv_entry(auxv, wanted).ok_or_else(|| unknown("auxiliary vector"))
 }
 
 fn unknown(what: &str) -> io::Error {

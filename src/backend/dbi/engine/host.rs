@@ -144,8 +144,10 @@ impl Engine {
     /// Whether it is the loader that reads the list of libraries, for a program that has not begun: it reads it once.
     fn when_libraries_are_read(&mut self, process: Pid) -> io::Result<When> {
         let known = self.processes.get_mut(&process).ok_or_else(unknown)?;
-        let is_first = std::mem::take(&mut known.loading);
-        let first = image::first_instruction(process).filter(|_| is_first);
+        let first = match std::mem::take(&mut known.loading) {
+            true => image::first_instruction(process),
+            false => None,
+        };
         let begun = first.map(|first| known.space.borrow().has_executed(process, first));
         Ok(match begun {
             Some(false) => When::Start,
