@@ -8,31 +8,30 @@ use super::job::Job;
 use crate::model::{Pin, Pinning};
 use crate::sys::limits::{self, StackLimit};
 use crate::sys::signals::{self, Begins};
-use crate::sys::spawn::Launch;
 
 /// The limit of a stack in bytes that Linux begins with (`_STK_LIM`, include/uapi/linux/resource.h), and that nearly every
 /// distribution leaves.
 const STACK: u64 = 8 << 20;
 
-/// Adds to a launch what its program shall begin with.
-pub(super) fn set(job: &Job, launch: Launch) -> Launch {
-    let (signals, stack_limit) = match (job.pin, job.own_session) {
-        (false, _) => (Begins::AsWe, None),
-        (true, false) => (Begins::ForTheUser, None),
-        (true, true) => (Begins::Afresh, Some(STACK)),
-    };
-    Launch {
-        signals,
-        stack_limit,
-        ..launch
+/// The signals that a job's program begins with.
+pub(super) fn signals(job: &Job) -> Begins {
+    match (job.pin, job.own_session) {
+        (false, _) => Begins::AsWe,
+        (true, false) => Begins::ForTheUser,
+        (true, true) => Begins::Afresh,
     }
+}
+
+/// The limit of its stack, where that is not ours.
+pub(super) fn stack_limit(job: &Job) -> Option<u64> {
+    (job.pin && job.own_session).then_some(STACK)
 }
 
 /// Records what of it is the same everywhere, for a pinned job.
 pub(super) fn note(job: &Job, pinning: &mut Pinning) {
-    let left = match job.own_session {
-        true => Vec::new(),
-        false => signals::left_ignored(),
+    let left = match signals(job) {
+        Begins::Afresh => Vec::new(),
+        Begins::AsWe | Begins::ForTheUser => signals::left_ignored(),
     };
     if left.is_empty() {
         pinning.pinned(Pin::Signals);
@@ -45,10 +44,7 @@ pub(super) fn note(job: &Job, pinning: &mut Pinning) {
         );
     }
     let limit = StackLimit::ours();
-    let holds = match job.own_session {
-        true => limit.hard.min(STACK),
-        false => limit.soft,
-    };
+    let holds = stack_limit(job).map_or(limit.soft, |fixed| limit.hard.min(fixed));
     match holds {
         STACK => pinning.pinned(Pin::StackLimit),
         limits::NONE => pinning.free(

@@ -1,17 +1,16 @@
 //! Running one command as often as asked and making a measurement of it.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::build::Nobody;
 use super::cancel::{self, Cancelled};
 use super::choose::Chosen;
-use super::command::{CommandError, DEFAULT_PATH, Resolved, resolve};
-use super::environment::{self, Environment, StackLayout, script_args};
+use super::command::{CommandError, Resolved, resolve};
+use super::environment::StackLayout;
 use super::fingerprint::{self, FingerprintError};
 use super::follow;
 use super::inherited;
@@ -23,6 +22,7 @@ use super::scratch::{Scratch, ScratchError};
 use super::service::{ServiceError, Services};
 use super::shims::record::Recording;
 use super::shims::{Ready, ShimError};
+use super::surroundings::Surroundings;
 use crate::backend::{BackendError, Detail, finish};
 use crate::model::explanation::Disturbance;
 use crate::model::{
@@ -324,7 +324,7 @@ fn passed_on(job: &Job, chosen: &Chosen, machine: Machine) -> BTreeMap<String, S
 
 /// A job's program with these variables, and with the pins that hold from the start.
 fn started(job: &Job, machine: Machine, resolved: Resolved, env: Vec<OsString>) -> Launch {
-    let launch = Launch {
+    Launch {
         program: resolved.program,
         args: resolved.args,
         env,
@@ -336,10 +336,11 @@ fn started(job: &Job, machine: Machine, resolved: Resolved, env: Vec<OsString>) 
         cpu: (job.pin && job.disturbance != Some(Disturbance::CpuCount)).then_some(job.cpu),
         own_session: job.own_session,
         machine,
+        signals: inherited::signals(job),
+        stack_limit: inherited::stack_limit(job),
         timeout: job.timeout,
         ..Launch::default()
-    };
-    inherited::set(job, launch)
+    }
 }
 
 /// Valgrind lays its client's stack out itself.
@@ -350,86 +351,6 @@ fn layout(chosen: &Chosen) -> StackLayout {
             StackLayout::Kernel
         }
     }
-}
-
-/// The variables of a job's runs: pinned ones, or ours as they are.
-enum Surroundings {
-    Pinned(Environment),
-    Ours(BTreeMap<OsString, OsString>),
-}
-
-impl Surroundings {
-    /// `bin`: a folder to put in front of `PATH`. `folder`: the project's, where programs see it elsewhere.
-    fn of(
-        job: &Job,
-        machine: Machine,
-        bin: Option<&Path>,
-        folder: Option<&ProjectFolder>,
-    ) -> Surroundings {
-        let ours = environment::seen(std::env::vars_os(), folder);
-        // Who it is comes with it.
-        let user = sandbox::wants_root(job).then(|| ("USER".into(), "root".into()));
-        let ours = ours.chain(user);
-        // Where programs see a CPU of ours, they choose by that.
-        let masked = machine.cpu.is_none();
-        let first = bin.map(|bin| {
-            let mut path = bin.as_os_str().to_owned();
-            path.push(":");
-            path.push(Surroundings::of(job, machine, None, folder).path());
-            ("PATH".into(), path)
-        });
-        let own = job.env.iter().cloned().chain(first);
-        match job.pin {
-            true => {
-                let own = follow::variables(job).chain(own);
-                let masked = masked && job.disturbance != Some(Disturbance::CpuModel);
-                Surroundings::Pinned(Environment::new(ours, own, masked))
-            }
-            false => Surroundings::Ours(ours.chain(own).collect()),
-        }
-    }
-
-    fn plain(&self) -> Vec<OsString> {
-        match self {
-            Surroundings::Pinned(environment) => environment.plain(),
-            Surroundings::Ours(all) => all
-                .iter()
-                .map(|(name, value)| assignment(name, value))
-                .collect(),
-        }
-    }
-
-    /// Where the program is looked for.
-    fn path(&self) -> OsString {
-        self.value("PATH").unwrap_or_else(|| DEFAULT_PATH.into())
-    }
-
-    fn value(&self, name: &str) -> Option<OsString> {
-        let start = format!("{name}=");
-        let plain = self.plain();
-        let value = plain
-            .iter()
-            .find_map(|v| v.as_bytes().strip_prefix(start.as_bytes()));
-        value.map(|value| OsStr::from_bytes(value).to_owned())
-    }
-
-    /// As the program gets them: pinned ones padded for its path and arguments.
-    /// `head` is how its file begins.
-    fn for_program(&self, resolved: &Resolved, head: &[u8], layout: StackLayout) -> Vec<OsString> {
-        let Surroundings::Pinned(environment) = self else {
-            return self.plain();
-        };
-        let path = resolved.program.as_os_str();
-        let script = script_args(head, path, &resolved.args);
-        environment.padded(layout, path, script.as_ref().unwrap_or(&resolved.args))
-    }
-}
-
-fn assignment(name: &OsStr, value: &OsStr) -> OsString {
-    let mut text = name.to_owned();
-    text.push("=");
-    text.push(value);
-    text
 }
 
 /// The first bytes of a file, as many as the kernel looks at for `#!` (BINPRM_BUF_SIZE, linux/binfmts.h).

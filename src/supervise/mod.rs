@@ -23,6 +23,7 @@ mod sandbox;
 mod scratch;
 mod service;
 pub mod shims;
+mod surroundings;
 
 pub use input::Input;
 pub use job::{Job, JobError, Measured, Recorded, measure, program, record};
