@@ -267,9 +267,14 @@ impl Code {
 
     /// `jcc target` of the same kind.
     pub fn branch_patchable(&mut self, condition: u8, target: u64) -> u32 {
-        self.pad(2);
+        self.pad_branch(0);
         self.branch(condition, target);
         self.offset() - 4
+    }
+
+    /// Fills up for such a branch that comes behind so many bytes.
+    pub fn pad_branch(&mut self, behind: u64) {
+        self.pad(behind + 2);
     }
 
     /// Fills up so that the four bytes `ahead` bytes from here do not cross a border of 8 bytes: stores within

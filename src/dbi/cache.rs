@@ -15,10 +15,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use self::ahead::{Ahead, Wanted};
 use self::image::Adopted;
-pub use self::unit::Unit;
 use self::unit::is;
+pub use self::unit::{Block, Unit};
 use self::zone::{Owner, Zone};
-use super::emit::{Between, Emitted, Exit, Mark, Pc, Site, spilled};
+use super::emit::{Between, Emitted, Exit, ExitKind, Mark, Pc, Site, spilled};
 use super::layout::{COLD_START, MAGIC_CALL, MOST_COUNTERS, REACH, TABLE_ENTRIES, ZONE_BYTES};
 use super::plan::{Findings, Limits, MARKER_BYTES, NoUnit, Plan, Source};
 use crate::model::Machine;
@@ -214,11 +214,31 @@ impl Cache {
             .unwrap_or_default()
     }
 
-    /// The exits of a unit that are counted by themselves: their counters, and the instructions complete there.
-    pub fn counted_exits(&self, unit: &Unit) -> impl Iterator<Item = (u32, u16)> {
-        self.exits_of(unit)
-            .iter()
-            .filter_map(|exit| Some((exit.counter?.get(), exit.done)))
+    /// The basic blocks of a unit.
+    pub fn blocks(&self, unit: &Unit) -> impl Iterator<Item = Block> {
+        let all = unit.instructions;
+        let from_middle = move |exit: &&Exit| exit.kind == ExitKind::Link && exit.done < all;
+        let ends = self.exits_of(unit).iter().filter(from_middle);
+        let ends = ends.map(|exit| exit.done).chain([all]);
+        let mut from = 0;
+        ends.zip(unit.counter..).map(move |(to, counter)| Block {
+            counter,
+            from: std::mem::replace(&mut from, to),
+            to,
+        })
+    }
+
+    /// The block of a unit that goes on where so many of its instructions are complete.
+    pub fn block_at(&self, unit: &Unit, done: u16) -> Option<Block> {
+        let mut blocks = self.blocks(unit);
+        blocks.find(|block| done < block.to || block.to == unit.instructions)
+    }
+
+    /// Of a unit that asks: the counter of how often nobody has answered, and the instructions complete then.
+    pub fn unanswered(&self, unit: &Unit) -> Option<(u32, u16)> {
+        let mut exits = self.exits_of(unit).iter();
+        let exit = exits.find(|exit| exit.kind == ExitKind::Ask)?;
+        Some((unit.counter + 1, exit.done))
     }
 
     /// Counters in use.
@@ -497,14 +517,14 @@ impl Cache {
                 (site.request.is_some(), is::REQUEST),
                 (findings.looks_behind, is::LOOKS_BEHIND),
                 (site.timed, is::TIMED),
+                (findings.free_back, is::FREE_BACK),
             ]
             .iter()
             .map(|(it, bit)| if *it { *bit } else { 0 })
             .sum(),
             counter: site.counter,
             first_exit: site.first_exit,
-            exits: emitted.exits.len() as u16,
-            free_edges: unit::stored_edges(findings),
+            exits: emitted.exits.len() as u8,
         });
         self.kept.extend_from_slice(&plan.bytes);
         self.counters += emitted.counters;

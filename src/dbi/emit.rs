@@ -1,15 +1,13 @@
 //! From a planned unit to machine code, and back from an address in it to the state of the program.
 //!
 //! Pure: bytes in, bytes out. The code goes to two places: what is executed often (hot), and behind it, elsewhere, what is
-//! executed rarely (cold): exits, counted edges, literals.
+//! executed rarely (cold): exits, questions, literals.
 
 mod asks;
 mod common;
 mod indirect;
 mod timed;
 mod turns;
-
-use std::num::NonZeroU32;
 
 pub use self::common::{Between, Common};
 pub use self::indirect::{FITS_NONE, prologue};
@@ -55,7 +53,7 @@ pub struct Mark {
     pub pc: Pc,
     /// Instructions of the unit that are complete.
     pub done: u16,
-    /// Whether the unit's counter, and the edge's if it left by one, say already that more are.
+    /// Whether the counter of the block that goes on there says already that all of it are.
     pub counted: bool,
     /// Registers to be restored.
     pub restore: u8,
@@ -95,8 +93,6 @@ pub struct Exit {
     /// Where its displacement is, in the code cache; that of an [`ExitKind::Call`] is where the thread goes on behind the
     /// call.
     pub patch: u64,
-    /// Its counter, if it leaves from the middle.
-    pub counter: Option<NonZeroU32>,
     /// Instructions of the unit that are complete when it is taken.
     pub done: u16,
     /// What it is for.
@@ -118,7 +114,7 @@ pub struct Site {
     pub leave: u64,
     /// Address of the code of indirect branches without a translation.
     pub miss: u64,
-    /// The unit's counter; those of its edges follow.
+    /// The counter of the unit's first block; those of the others follow.
     pub counter: u32,
     /// Index of the unit's first exit.
     pub first_exit: u32,
@@ -145,7 +141,7 @@ pub struct Emitted {
     pub body: u32,
     /// Its exits, in the order of their indices.
     pub exits: Vec<Exit>,
-    /// Counters used, the unit's own included.
+    /// Counters used: one a block, and one for a question that was not answered.
     pub counters: u32,
     /// The meaning of the hot code, if that is wanted.
     pub hot_marks: Vec<Mark>,
@@ -193,7 +189,7 @@ impl Emitted {
             out: self,
             done: 0,
             counted: false,
-            edges: 0,
+            block: 0,
         };
         writer.unit();
     }
@@ -233,8 +229,8 @@ struct Writer<'a, F> {
     out: &'a mut Emitted,
     done: u16,
     counted: bool,
-    /// Branches out of the middle so far.
-    edges: u32,
+    /// The block that is being written.
+    block: usize,
 }
 
 impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
@@ -255,17 +251,33 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         if let Some(next) = self.site.request {
             return self.request(next);
         }
-        if self.plan.findings.count_at == CountAt::Entry {
-            self.count_carefully();
-        }
         let plan = self.plan;
+        self.begin_block();
         for (index, planned) in plan.insts.iter().enumerate() {
             self.done = index as u16;
-            if plan.findings.count_at == CountAt::Free(index) {
-                self.count();
-            }
+            self.count_if_here();
             self.instruction(planned, index + 1 == plan.insts.len());
         }
+    }
+
+    /// A block begins; it is counted at once where that is as good as anywhere.
+    fn begin_block(&mut self) {
+        self.counted = false;
+        if self.plan.findings.count_at[self.block] == CountAt::Entry {
+            self.count_carefully();
+        }
+    }
+
+    /// Counts the block if that is to be done before the next instruction.
+    fn count_if_here(&mut self) {
+        if self.plan.findings.count_at[self.block] == CountAt::Free(self.done as u8) {
+            self.count();
+        }
+    }
+
+    /// The offset of the block's counter.
+    fn counter(&self) -> u32 {
+        counter_slot(self.site.counter + self.block as u32)
     }
 
     /// The program's state from here on, in the hot code.
@@ -311,14 +323,14 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     fn count(&mut self) {
         self.mark(0);
-        self.out.hot.increment(counter_slot(self.site.counter));
+        self.out.hot.increment(self.counter());
         self.counted = true;
         self.mark(0);
     }
 
     /// Counts where flags may be live.
     fn count_carefully(&mut self) {
-        let counter = counter_slot(self.site.counter);
+        let counter = self.counter();
         self.mark(0);
         self.out.hot.store(slot::RCX, RCX);
         self.mark(spilled::RCX);
@@ -368,16 +380,25 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.mark(0);
         match (planned.inst.rip_disp, planned.inst.rip_target(bytes, pc)) {
             (Some(at), Some(target)) => self.relative_operand(bytes, usize::from(at), target, pc),
-            _ => self.out.hot.raw(bytes),
+            _ => {
+                self.keep_fused(bytes.len());
+                self.out.hot.raw(bytes);
+            }
         }
         if last {
             self.done += 1;
-            let counted_here = self.plan.findings.count_at == CountAt::Free(usize::from(self.done));
-            if counted_here {
-                self.count();
-            }
+            self.count_if_here();
             self.mark(0);
             self.finish(self.plan.end());
+        }
+    }
+
+    /// Fills up before an instruction of so many bytes where that would else be done between it and the branch behind it:
+    /// processors execute the two as one only if nothing is between them (AMD Software Optimization Guide, "Branch Fusion").
+    fn keep_fused(&mut self, bytes: usize) {
+        let next = self.plan.insts.get(usize::from(self.done) + 1);
+        if next.is_some_and(|next| matches!(next.inst.kind, Kind::Branch { .. })) {
+            self.out.hot.pad_branch(bytes as u64);
         }
     }
 
@@ -424,14 +445,19 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     /// The exit of a unit's end by a way; the displacement in the hot code is at `patch`.
     fn link(&mut self, target: u64, way: &Way, patch: u32, done: u16) {
         let patch = way.patch.unwrap_or(self.site.hot + u64::from(patch));
-        self.exit(target, patch, None, done, ExitKind::Link, way.linked);
+        self.exit(target, patch, done, ExitKind::Link, way.linked);
     }
 
     /// The way from the unit's end to `target`.
     fn way(&mut self, target: u64) -> Way {
-        if self.takes_time(target) {
-            return self.way_in_time(target);
+        match self.takes_time(target) {
+            true => self.way_in_time(target),
+            false => self.straight(target),
         }
+    }
+
+    /// The way to `target` that takes nothing from a budget.
+    fn straight(&mut self, target: u64) -> Way {
         let (to, linked) = self.destination(target);
         Way {
             to,
@@ -467,20 +493,10 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         address
     }
 
-    fn exit(
-        &mut self,
-        target: u64,
-        patch: u64,
-        counter: Option<u32>,
-        done: u16,
-        kind: ExitKind,
-        born_linked: bool,
-    ) {
+    fn exit(&mut self, target: u64, patch: u64, done: u16, kind: ExitKind, born_linked: bool) {
         self.out.exits.push(Exit {
             target,
             patch,
-            // The unit's own is before it: never 0.
-            counter: counter.and_then(NonZeroU32::new),
             done,
             kind,
             born_linked,
@@ -489,46 +505,23 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
 
     fn branch(&mut self, condition: u8, target: u64, last: bool) {
         self.mark(0);
-        let n = self.plan.insts.len() as u16;
-        if !last {
-            let edge = self.edge(target, self.done + 1);
-            self.out.hot.branch(condition, edge);
-            return;
-        }
-        if self.takes_time(target) && self.plan.findings.free_back {
+        if last && self.takes_time(target) && self.plan.findings.free_back {
             return self.branch_in_time(condition, target);
         }
-        let way = self.way(target);
+        // Out of the middle it leads forward, which takes no time.
+        let way = match last {
+            true => self.way(target),
+            false => self.straight(target),
+        };
         let patch = self.out.hot.branch_patchable(condition, way.to);
-        self.link(target, &way, patch, n);
-        self.finish(self.plan.end());
-    }
-
-    /// Cold code that counts a branch out of the middle and follows it; its address.
-    fn edge(&mut self, target: u64, done: u16) -> u64 {
-        let counter = self.site.counter + self.out.counters;
-        self.out.counters += 1;
-        let (to, linked) = self.destination(target);
-        let address = self.out.cold.here();
-        let n = self.plan.insts.len() as u16;
-        self.mark_cold(target, done, true, 0);
-        if self.plan.findings.free_edges >> self.edges & 1 == 1 {
-            self.out.cold.increment(counter_slot(counter));
-        } else {
-            self.out.cold.store(slot::RCX, RCX);
-            self.mark_cold(target, done, true, spilled::RCX);
-            self.out.cold.load(RCX, counter_slot(counter));
-            self.out.cold.add_rcx(1);
-            self.out.cold.store(counter_slot(counter), RCX);
-            self.mark_cold(target, n, true, spilled::RCX);
-            self.out.cold.restore_rcx();
+        self.link(target, &way, patch, self.done + 1);
+        self.done += 1;
+        if last {
+            return self.finish(self.plan.end());
         }
-        self.edges += 1;
-        self.mark_cold(target, n, true, 0);
-        let patch = self.out.cold.jump_patchable(to);
-        let patch = self.site.cold + u64::from(patch);
-        self.exit(target, patch, Some(counter), done, ExitKind::Link, linked);
-        address
+        self.block += 1;
+        self.out.counters += 1;
+        self.begin_block();
     }
 
     /// `loop` and `jrcxz`, which reach 127 bytes: over a jump.
@@ -586,7 +579,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         // Until the tracer was asked it is not made: a thread that is taken out before makes it when it comes back.
         let leave = self.leave(self.plan.pc, 0, true);
         self.out.hot.jump(leave);
-        self.exit(next, 0, None, 0, ExitKind::Request, false);
+        self.exit(next, 0, 0, ExitKind::Request, false);
     }
 
     /// Compares the program's code with what was translated, and leaves if it is another. Flags are left alone.
@@ -647,7 +640,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.mark_cold(pc, 0, false, 0);
         let patch = self.out.cold.jump_patchable(leave);
         let patch = self.site.cold + u64::from(patch);
-        self.exit(pc, patch, None, 0, ExitKind::Stale, false);
+        self.exit(pc, patch, 0, ExitKind::Stale, false);
         address
     }
 }

@@ -1,8 +1,8 @@
 //! Which instructions a unit of translation is made of, and where it is counted.
 //!
 //! A unit is a stretch of instructions that lie behind each other, entered at the first: it goes on behind forward
-//! branches that are not taken, and ends with the first transfer of any other kind. One counter a unit, and one a
-//! branch out of its middle, tell how often each of its instructions was executed.
+//! branches that are not taken, and ends with the first transfer of any other kind. What lies between two branches is a
+//! basic block; one counter a block tells how often each of its instructions was executed.
 
 use super::decode::{self, Flags, Inst, Kind, Refusal};
 
@@ -15,8 +15,8 @@ pub trait Source {
 /// Instructions a unit has at most: longer stretches become several.
 pub const MOST_INSTRUCTIONS: usize = 96;
 
-/// Branches out of the middle of a unit, at most.
-const MOST_BRANCHES: usize = 6;
+/// Basic blocks of a unit, at most.
+pub const MOST_BLOCKS: usize = 7;
 
 /// Bytes that a unit has at most.
 pub const MOST_BYTES: usize = 512;
@@ -56,12 +56,12 @@ pub enum NoUnit {
     Refused(Refusal),
 }
 
-/// Where the unit is counted.
+/// Where a block is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CountAt {
-    /// Before this instruction, where flags are dead: one `inc` does.
-    Free(usize),
-    /// At the beginning, leaving all flags alone.
+    /// Before this instruction of the unit, where flags are dead: one `inc` does.
+    Free(u8),
+    /// At the block's beginning, leaving all flags alone.
     #[default]
     Entry,
 }
@@ -86,14 +86,11 @@ pub struct Plan {
 /// What flags say about a unit: its bytes alone do not tell, where they are looked at behind its ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Where it is counted.
-    pub count_at: CountAt,
+    /// Where each of its blocks is counted.
+    pub count_at: [CountAt; MOST_BLOCKS],
     /// Whether every arithmetic flag is dead at its beginning.
     pub flags_dead: bool,
-    /// Branches out of the middle behind which one `inc` counts, since flags are dead at their targets: a bit each, in
-    /// their order.
-    pub free_edges: u8,
-    /// The same of a way back from its end, where that is timed.
+    /// Whether they are where it leads back to from its end, if that is timed.
     pub free_back: bool,
     /// Whether any of these rests on code that is not the unit's own.
     pub looks_behind: bool,
@@ -160,11 +157,9 @@ impl Plan {
 
     /// Finds out what flags say, by the code behind its ends as well.
     pub fn look_behind(&mut self, source: &mut impl Source) {
-        let looked = self.place_counter(source);
-        self.findings.free_edges = self.free_edges(source);
+        let looked = self.place_counters(source);
         self.findings.free_back = self.timed && self.free_back(source);
-        self.findings.looks_behind =
-            looked || self.findings.free_edges != 0 || self.findings.free_back;
+        self.findings.looks_behind = looked || self.findings.free_back;
     }
 
     /// The plan that was made before, from what was kept of it.
@@ -189,7 +184,7 @@ impl Plan {
 
     /// Takes instructions up to the unit's end; its length in bytes.
     fn collect(&mut self, code: &[u8], limits: &Limits) -> Result<usize, NoUnit> {
-        let (mut at, mut branches) = (0, 0);
+        let (mut at, mut blocks) = (0, 1);
         while self.insts.len() < MOST_INSTRUCTIONS {
             let pc = self.pc + at as u64;
             let rest = &code[at..];
@@ -220,9 +215,9 @@ impl Plan {
             let goes_on = match inst.kind {
                 Kind::Plain => !(limits.until_store && decode::writes_memory(rest)),
                 Kind::Branch { target, .. } => {
-                    branches += 1;
+                    blocks += 1;
                     let next = self.pc + at as u64;
-                    let forward = target > pc && branches <= MOST_BRANCHES;
+                    let forward = target > pc && blocks <= MOST_BLOCKS;
                     limits.steady && forward && !(limits.known)(next)
                 }
                 _ => false,
@@ -241,27 +236,14 @@ impl Plan {
         });
     }
 
-    /// Chooses where the unit is counted: looks behind its ends only where that is needed, and says whether it mattered.
-    fn place_counter(&mut self, source: &mut impl Source) -> bool {
+    /// Chooses where its blocks are counted: looks behind its ends only where that is needed, and says whether it mattered.
+    fn place_counters(&mut self, source: &mut impl Source) -> bool {
         if self.find_free(|_| Flags::ALL) {
             return false;
         }
-        let found = self.find_free(|target| Flags::ALL.minus(dead_at(target, source)));
-        found || self.findings.flags_dead
-    }
-
-    /// [`Findings::free_edges`], by the targets of the branches out of the middle.
-    fn free_edges(&self, source: &mut impl Source) -> u8 {
-        let middle = self.insts.len().saturating_sub(1);
-        let targets = self.insts[..middle].iter().filter_map(|planned| {
-            let Kind::Branch { target, .. } = planned.inst.kind else {
-                return None;
-            };
-            Some(target)
-        });
-        let free = |target| dead_for_inc(Flags::ALL.minus(dead_at(target, source)));
-        let bits = targets.map(free).enumerate();
-        bits.fold(0, |all, (number, free)| all | u8::from(free) << number)
+        let without = self.findings;
+        self.find_free(|target| Flags::ALL.minus(dead_at(target, source)));
+        self.findings != without
     }
 
     /// [`Findings::free_back`].
@@ -279,14 +261,16 @@ impl Plan {
         target < self.end() && dead_for_inc(Flags::ALL.minus(dead_at(target, source)))
     }
 
-    /// Whether a free place was found, given what is live at each target of the unit.
+    /// Whether the block with an instruction ends behind it, and another of the unit begins.
+    pub fn ends_block(&self, index: usize) -> bool {
+        let is_branch = |planned: &Planned| matches!(planned.inst.kind, Kind::Branch { .. });
+        index + 1 < self.insts.len() && self.insts.get(index).is_some_and(is_branch)
+    }
+
+    /// Whether a free place was found in each block, given what is live at each target of the unit.
     fn find_free(&mut self, mut live_at: impl FnMut(u64) -> Flags) -> bool {
-        let first_exit = self
-            .insts
-            .iter()
-            .position(|planned| planned.inst.kind != Kind::Plain)
-            .unwrap_or(self.insts.len());
-        let mut live = match self.insts.last().map(|last| last.inst.kind) {
+        let last = self.insts.last().map(|last| last.inst.kind);
+        let mut live = match last {
             Some(
                 Kind::Plain
                 | Kind::Branch { .. }
@@ -296,11 +280,18 @@ impl Plan {
             ) => live_at(self.end()),
             _ => Flags::ALL,
         };
-        let mut free = None;
-        if first_exit == self.insts.len() && dead_for_inc(live) {
-            free = Some(first_exit);
+        let mut block = (0..self.insts.len())
+            .filter(|index| self.ends_block(*index))
+            .count();
+        let mut places = [CountAt::Entry; MOST_BLOCKS];
+        if last == Some(Kind::Plain) && dead_for_inc(live) {
+            places[block] = CountAt::Free(self.insts.len() as u8);
         }
+        let all = places.len().min(block + 1);
         for (index, planned) in self.insts.iter().enumerate().rev() {
+            if self.ends_block(index) {
+                block -= 1;
+            }
             live = match planned.inst.kind {
                 Kind::Jump { target } | Kind::Call { target } => live_at(target),
                 Kind::Branch { target, .. } | Kind::CountBranch { target, .. } => {
@@ -310,13 +301,13 @@ impl Plan {
                 _ => live.minus(planned.inst.kills),
             };
             live = live.union(planned.inst.reads);
-            if index <= first_exit && dead_for_inc(live) {
-                free = Some(index);
+            if dead_for_inc(live) {
+                places[block] = CountAt::Free(index as u8);
             }
         }
         self.findings.flags_dead = live.is_empty();
-        self.findings.count_at = free.map_or(CountAt::Entry, CountAt::Free);
-        free.is_some()
+        self.findings.count_at = places;
+        !places[..all].contains(&CountAt::Entry)
     }
 }
 

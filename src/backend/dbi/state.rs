@@ -8,14 +8,14 @@ use crate::dbi::cache::Stand;
 use crate::dbi::emit::{Between, Exit, ExitKind, Mark, Pc, spilled};
 use crate::dbi::layout::{INDIRECT, slot};
 
-/// Instructions of a unit that were not executed although its counter says so, or the reverse.
+/// Instructions of a unit's block that were not executed although its counter says so, or the reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partial {
     /// The unit.
     pub unit: u32,
     /// Its instructions that are complete.
     pub done: u16,
-    /// Whether its counter has all of them.
+    /// Whether the counter of the block that goes on there has all of it.
     pub counted: bool,
 }
 

@@ -65,23 +65,23 @@ pub fn add_up(
     let only_total = !places && names.is_none() && !stretch.torn;
     let (mut total, mut executed) = (0i128, Vec::new());
     for (index, unit) in cache.units().iter().enumerate() {
-        let entered = counters.get(unit.counter as usize).copied().unwrap_or(0);
         let corrected = match corrections.is_empty() {
             true => None,
             false => corrections.get(&(index as u32)),
         };
         let corrected = corrected.map_or(&[][..], Vec::as_slice);
-        if unit.marker() || (entered == 0 && corrected.is_empty()) {
+        if unit.marker() {
             continue;
         }
         if only_total && corrected.is_empty() {
-            total += in_total(cache, unit, entered, counters);
+            total += in_total(cache, unit, counters);
             continue;
         }
-        executed.clear();
-        executed.resize(usize::from(unit.instructions), i128::from(entered));
-        leave_early(&mut executed, cache, unit, counters);
-        correct(&mut executed, corrected);
+        count(&mut executed, cache, unit, counters);
+        if corrected.is_empty() && executed.iter().all(|count| *count == 0) {
+            continue;
+        }
+        correct(&mut executed, cache, unit, corrected);
         if stretch.torn {
             executed
                 .iter_mut()
@@ -97,8 +97,8 @@ pub fn add_up(
     Ok(sums)
 }
 
-/// How many instructions each counter stands for: those of its unit, or, for one that counts where a unit is left early, less
-/// than none. Units are only ever added, and so are these.
+/// How many instructions each counter stands for: those of its block, or, for one that counts questions that nobody has
+/// answered, less than none. Units are only ever added, and so are these.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     units: usize,
@@ -116,10 +116,11 @@ impl Weights {
             if unit.marker() {
                 continue;
             }
-            let all = unit.instructions as i8;
-            self.by_counter[unit.counter as usize] = all;
-            for (counter, done) in cache.counted_exits(unit) {
-                self.by_counter[counter as usize] = done as i8 - all;
+            for block in cache.blocks(unit) {
+                self.by_counter[block.counter as usize] = block.instructions() as i8;
+            }
+            if let Some((counter, done)) = cache.unanswered(unit) {
+                self.by_counter[counter as usize] = done as i8 - unit.instructions as i8;
             }
         }
         self.units = cache.units().len();
@@ -140,38 +141,43 @@ impl Weights {
     /// What corrections add to that.
     pub fn correction(&self, cache: &Cache, partial: &[Partial]) -> i64 {
         let correct = |one: &Partial| {
-            let all = cache.units().get(one.unit as usize)?.instructions;
-            let done = i64::from(one.done);
+            let unit = cache.units().get(one.unit as usize)?;
+            let block = cache.block_at(unit, one.done)?;
+            let in_question = block.in_question(one.done, one.counted).len() as i64;
             Some(if one.counted {
-                done - i64::from(all)
+                -in_question
             } else {
-                done
+                in_question
             })
         };
         partial.iter().filter_map(correct).sum()
     }
 }
 
-/// The instructions of a unit that were executed if it was entered so often.
-fn in_total(cache: &Cache, unit: &Unit, entered: u64, counters: &[u64]) -> i128 {
-    let all = i128::from(unit.instructions);
-    let left = cache.counted_exits(unit).map(|(counter, done)| {
-        let left = counters.get(counter as usize).copied().unwrap_or(0);
-        i128::from(left) * (all - i128::from(done))
-    });
-    i128::from(entered) * all - left.sum::<i128>()
+fn value(counters: &[u64], counter: u32) -> i128 {
+    i128::from(counters.get(counter as usize).copied().unwrap_or(0))
 }
 
-/// Takes away what edges out of the middle say was not executed.
-fn leave_early(executed: &mut [i128], cache: &Cache, unit: &Unit, counters: &[u64]) {
-    for (counter, done) in cache.counted_exits(unit) {
-        let left = i128::from(counters.get(counter as usize).copied().unwrap_or(0));
-        if left > 0 {
-            executed
-                .iter_mut()
-                .skip(done.into())
-                .for_each(|count| *count -= left);
-        }
+/// The instructions of a unit that were executed.
+fn in_total(cache: &Cache, unit: &Unit, counters: &[u64]) -> i128 {
+    let blocks = cache.blocks(unit);
+    let all = blocks.map(|block| value(counters, block.counter) * i128::from(block.instructions()));
+    let unanswered = cache.unanswered(unit).map_or(0, |(counter, done)| {
+        value(counters, counter) * i128::from(unit.instructions - done)
+    });
+    all.sum::<i128>() - unanswered
+}
+
+/// How often each instruction of a unit was executed.
+fn count(executed: &mut Vec<i128>, cache: &Cache, unit: &Unit, counters: &[u64]) {
+    executed.clear();
+    for block in cache.blocks(unit) {
+        executed.resize(block.to.into(), value(counters, block.counter));
+    }
+    if let Some((counter, done)) = cache.unanswered(unit) {
+        let unanswered = value(counters, counter);
+        let rest = executed.iter_mut().skip(done.into());
+        rest.for_each(|count| *count -= unanswered);
     }
 }
 
@@ -186,15 +192,14 @@ fn corrections(stretch: &Stretch) -> HashMap<u32, Vec<(i128, Partial)>> {
     all
 }
 
-fn correct(executed: &mut [i128], corrections: &[(i128, Partial)]) {
+fn correct(executed: &mut [i128], cache: &Cache, unit: &Unit, corrections: &[(i128, Partial)]) {
     for (sign, partial) in corrections {
-        let done = usize::from(partial.done);
-        if partial.counted {
-            let rest = executed.iter_mut().skip(done);
-            rest.for_each(|count| *count -= sign);
-        } else {
-            let begun = executed.iter_mut().take(done);
-            begun.for_each(|count| *count += sign);
+        let Some(block) = cache.block_at(unit, partial.done) else {
+            continue;
+        };
+        let by = if partial.counted { -sign } else { *sign };
+        for at in block.in_question(partial.done, partial.counted) {
+            executed[at] += by;
         }
     }
 }

@@ -65,7 +65,7 @@ impl Ahead {
         let last = plan.insts.last().map(|last| last.inst.kind);
         for exit in exits {
             if exit.kind == ExitKind::Link && !exit.born_linked {
-                let share = share(exit, plan.end(), last);
+                let share = share(exit, plan, last);
                 self.add(unit, share, exit.target, false);
             }
         }
@@ -102,13 +102,14 @@ impl Ahead {
 }
 
 /// In how many of the times that a unit is executed this exit is, that of its last instruction or of one before.
-fn share(exit: &Exit, end: u64, last: Option<Kind>) -> Likelihood {
+fn share(exit: &Exit, plan: &Plan, last: Option<Kind>) -> Likelihood {
+    let from_middle = usize::from(exit.done) < plan.insts.len();
     let is_branch = matches!(last, Some(Kind::Branch { .. } | Kind::CountBranch { .. }));
-    match (exit.counter, is_branch) {
-        (Some(_), _) => TAKEN,
-        (None, true) if exit.target != end => TAKEN,
-        (None, true) => NOT_TAKEN,
-        (None, false) => GOES_ON,
+    match is_branch {
+        _ if from_middle => TAKEN,
+        true if exit.target != plan.end() => TAKEN,
+        true => NOT_TAKEN,
+        false => GOES_ON,
     }
 }
 

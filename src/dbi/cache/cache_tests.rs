@@ -165,8 +165,22 @@ fn every_place_in_a_unit_has_a_meaning() {
         (counted.pc, counted.done, counted.counted),
         (Pc::At(0x1000), 0, true)
     );
-    let branch = meaning(body + INCREMENT_BYTES + 3);
-    assert_eq!((branch.pc, branch.done), (Pc::At(0x1003), 1));
+    const OPCODE_BYTES: u64 = 2;
+    let branch = meaning(cache.exits[0].patch - OPCODE_BYTES);
+    assert_eq!(
+        (branch.pc, branch.done, branch.counted),
+        (Pc::At(0x1003), 1, true)
+    );
+    // Behind it another block begins, which is counted at once: `inc` changes the flags.
+    let second = meaning(cache.exits[0].patch + 4);
+    assert_eq!(
+        (second.pc, second.done, second.counted),
+        (Pc::At(0x1005), 2, false)
+    );
+    let blocks: Vec<Block> = cache.blocks(&unit).collect();
+    let ends = blocks.iter().map(|block| (block.from, block.to));
+    assert_eq!(ends.collect::<Vec<_>>(), [(0, 2), (2, 4)]);
+    assert_eq!(cache.counters(), 2);
 }
 
 /// `cld` is a marker, and two of them are a request.

@@ -5,7 +5,6 @@
 //! code at a time, before [`Cache::activate`].
 
 use std::mem::size_of;
-use std::num::NonZeroU32;
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
@@ -58,11 +57,10 @@ struct Ends {
 struct StoredExit {
     target: u64,
     patch: u64,
-    /// 0 for none.
-    counter: u32,
     done: u16,
     kind: u8,
     born_linked: u8,
+    spare: u32,
 }
 
 /// Kinds of exits by their stored numbers.
@@ -80,13 +78,13 @@ impl From<&Exit> for StoredExit {
         StoredExit {
             target: exit.target,
             patch: exit.patch,
-            counter: exit.counter.map_or(0, NonZeroU32::get),
             done: exit.done,
             kind: KINDS
                 .iter()
                 .position(|kind| *kind == exit.kind)
                 .unwrap_or(0) as u8,
             born_linked: exit.born_linked.into(),
+            spare: 0,
         }
     }
 }
@@ -96,7 +94,6 @@ impl From<&StoredExit> for Exit {
         Exit {
             target: stored.target,
             patch: stored.patch,
-            counter: NonZeroU32::new(stored.counter),
             done: stored.done,
             kind: KINDS[usize::from(stored.kind) % KINDS.len()],
             born_linked: stored.born_linked != 0,
@@ -221,14 +218,13 @@ impl Image {
 
     /// Whether everything refers to something that is there.
     fn is_sound(&self) -> bool {
-        let within =
-            |first: u32, count: u16, all: usize| first as usize + usize::from(count) <= all;
+        let within = |first: u32, count: usize, all: usize| first as usize + count <= all;
         let zones = self.ends.len() / size_of::<Ends>();
         let exits = self.exits.len() / size_of::<StoredExit>();
         let unit = |unit: &Unit| {
             usize::from(unit.zone) < zones
-                && within(unit.bytes_at, unit.bytes, self.kept.len())
-                && within(unit.first_exit, unit.exits, exits)
+                && within(unit.bytes_at, unit.bytes.into(), self.kept.len())
+                && within(unit.first_exit, unit.exits.into(), exits)
                 && unit.counter < self.counters
         };
         let piece = |piece: &Piece| {
@@ -584,7 +580,7 @@ impl Freezer<'_> {
             prologue: if unit.prologue != 0 { place.hot } else { 0 },
             counter: place.counter,
             first_exit: place.exit,
-            exits: self.emitted.exits.len() as u16,
+            exits: self.emitted.exits.len() as u8,
             zone: zone as u8,
             is: unit.is & !is::TIMED | if self.image.timed { is::TIMED } else { 0 },
             ..*unit

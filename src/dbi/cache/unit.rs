@@ -2,25 +2,42 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::dbi::plan::{CountAt, Findings};
+use crate::dbi::plan::{CountAt, Findings, MOST_BLOCKS};
 
-/// [`Unit::count_at`] for [`CountAt::Entry`].
-const AT_ENTRY: u16 = u16::MAX;
-
-/// Of [`Unit::free_edges`]: its [`free_back`](Findings::free_back).
-const FREE_BACK: u32 = 1 << 8;
-
-/// [`Unit::free_edges`].
-pub(super) fn stored_edges(findings: Findings) -> u32 {
-    let back = if findings.free_back { FREE_BACK } else { 0 };
-    u32::from(findings.free_edges) | back
-}
+/// In [`Unit::count_at`]: [`CountAt::Entry`].
+const AT_ENTRY: u8 = u8::MAX;
 
 /// [`Unit::count_at`].
-pub(super) fn stored(count_at: CountAt) -> u16 {
-    match count_at {
-        CountAt::Free(at) => at as u16,
+pub(super) fn stored(count_at: [CountAt; MOST_BLOCKS]) -> [u8; MOST_BLOCKS] {
+    count_at.map(|place| match place {
+        CountAt::Free(at) => at,
         CountAt::Entry => AT_ENTRY,
+    })
+}
+
+/// A basic block of a unit, and what counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its counter.
+    pub counter: u32,
+    /// Its first instruction, by its number in the unit.
+    pub from: u16,
+    /// The first behind it.
+    pub to: u16,
+}
+
+impl Block {
+    /// How many instructions it has.
+    pub fn instructions(&self) -> u16 {
+        self.to - self.from
+    }
+
+    /// Those that its counter says are executed and are not, or the reverse, where the first `done` of its unit are.
+    pub fn in_question(&self, done: u16, counted: bool) -> std::ops::Range<usize> {
+        match counted {
+            true => done.into()..self.to.into(),
+            false => self.from.into()..done.into(),
+        }
     }
 }
 
@@ -36,21 +53,22 @@ pub struct Unit {
     pub(super) cold: u32,
     /// Offset of its entry for indirect branches in the zone; 0 if it has none.
     pub(super) prologue: u32,
-    /// Its counter, the first of its exits, and how many those are.
+    /// The counter of its first block, by which it is entered; those of the others follow.
     pub counter: u32,
+    /// The first of its exits.
     pub(super) first_exit: u32,
-    pub(super) exits: u16,
     /// Number of original bytes.
     pub bytes: u16,
     /// Number of instructions.
     pub instructions: u16,
     pub(super) body: u16,
-    pub(super) count_at: u16,
+    /// How many exits it has.
+    pub(super) exits: u8,
     pub(super) zone: u8,
     /// What it is, of [`is`].
     pub(super) is: u8,
-    /// Its [`free_edges`](Findings::free_edges), and [`FREE_BACK`].
-    pub(super) free_edges: u32,
+    /// Where its blocks are counted: instructions by their numbers, or [`AT_ENTRY`].
+    pub(super) count_at: [u8; MOST_BLOCKS],
 }
 
 /// What units are, as bits.
@@ -67,19 +85,20 @@ pub(super) mod is {
     pub const LOOKS_BEHIND: u8 = 16;
     /// It can be stopped after so many rounds.
     pub const TIMED: u8 = 32;
+    /// Where it is timed, flags are dead where it leads back to.
+    pub const FREE_BACK: u8 = 64;
 }
 
 impl Unit {
     /// What its flags said about it when it was made.
     pub(super) fn findings(&self) -> Findings {
         Findings {
-            count_at: match self.count_at {
+            count_at: self.count_at.map(|place| match place {
                 AT_ENTRY => CountAt::Entry,
-                at => CountAt::Free(usize::from(at)),
-            },
+                at => CountAt::Free(at),
+            }),
             flags_dead: self.flags_dead(),
-            free_edges: self.free_edges as u8,
-            free_back: self.timed() && self.free_edges & FREE_BACK != 0,
+            free_back: self.timed() && self.is & is::FREE_BACK != 0,
             looks_behind: self.looks_behind(),
         }
     }

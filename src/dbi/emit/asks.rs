@@ -309,7 +309,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         self.mark_cold(pc, n, true, spilled::RCX);
         self.out.cold.restore_rcx();
         self.leave(pc, n, true);
-        self.exit(pc, 0, Some(counter), self.done, ExitKind::Ask, false);
+        self.exit(pc, 0, self.done, ExitKind::Ask, false);
         address
     }
 

@@ -49,7 +49,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
     fn leave_in_time(&mut self, target: u64) -> u64 {
         let n = self.plan.insts.len() as u16;
         let over = self.leave(target, n, true);
-        self.exit(target, 0, None, n, ExitKind::Turn, false);
+        self.exit(target, 0, n, ExitKind::Turn, false);
         over
     }
 

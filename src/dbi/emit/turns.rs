@@ -86,7 +86,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
         let pc = self.plan.pc_of(usize::from(self.done));
         self.leave(pc, self.done, self.counted);
         let (done, kind) = (self.done, ExitKind::Call);
-        self.exit(pc, call.behind, None, done, kind, false);
+        self.exit(pc, call.behind, done, kind, false);
         self.before_question(spilled::RCX);
         self.out.cold.land(quick);
         self.out.cold.jump(call.call);
@@ -118,7 +118,7 @@ impl<F: FnMut(usize, u64) -> Option<u64>> Writer<'_, F> {
             self.out.cold.land(over);
         }
         self.leave(pc, n, true);
-        self.exit(pc, 0, None, n, ExitKind::Turn, false);
+        self.exit(pc, 0, n, ExitKind::Turn, false);
         address
     }
 }

@@ -161,17 +161,19 @@ impl Recorder {
         }
     }
 
-    /// The units of a program that were executed, as blocks.
+    /// The blocks of the units of a program that were executed.
     fn blocks(&mut self, cache: &Cache, ranges: &Ranges, counters: &[u64]) -> Vec<Block> {
         let executed = |unit: &&Unit| counters.get(unit.counter as usize).is_some_and(|c| *c > 0);
         let units: Vec<&Unit> = cache.units().iter().filter(executed).collect();
         let mut blocks = Vec::with_capacity(units.len());
         for unit in units {
-            blocks.push(Block {
-                steps: self.steps(cache.bytes_of(unit), unit, ranges),
-                counter: unit.counter,
-                exits: cache.counted_exits(unit).collect(),
-            });
+            let steps = self.steps(cache.bytes_of(unit), unit, ranges);
+            let unanswered = cache.unanswered(unit);
+            blocks.extend(cache.blocks(unit).map(|block| Block {
+                steps: steps[block.from.into()..block.to.into()].to_vec(),
+                counter: block.counter,
+                exits: unanswered.into_iter().collect(),
+            }));
         }
         blocks
     }
