@@ -62,6 +62,7 @@ fn main() -> ExitCode {
             GCC,
             ends,
         ),
+        case("who_polls_sees_all_that_has_happened", GCC, polls),
         case(
             "a_thread_that_is_woken_for_nothing_does_not_keep_its_turn",
             GCC,
@@ -426,6 +427,16 @@ fn ends() {
     let program = built(folder.path(), "ends.c");
     let Run { text, code, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 4);
     assert_eq!((code, text.trim()), (Some(0), "wr".repeat(40).as_str()));
+}
+
+fn polls() {
+    let folder = folder();
+    let program = built(folder.path(), "polls.c");
+    let Run { text, code, .. } = is_the_same(folder.path(), &[program.to_str().unwrap()], 3);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "300 of 300\n0 after 50 ms\n")
+    );
 }
 
 fn told_to_end() {

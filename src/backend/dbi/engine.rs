@@ -131,6 +131,8 @@ struct Thread {
     lent: Option<OwnedFd>,
     /// Whether it could not, and is about to open its own.
     opens_own: bool,
+    /// If it makes a call that waits again: when the time of that is over.
+    waits_until: Option<u64>,
 }
 
 /// A process of the tree.

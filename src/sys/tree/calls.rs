@@ -16,6 +16,10 @@ impl Tree<'_> {
                 .time_is_over(process, &stopped)
                 .map_err(follow("end a call that waits"))?;
         }
+        if self.looks_again(process, &stopped)? {
+            self.again.insert(thread);
+            return self.resume(stopped, Pace::ToReturn, None);
+        }
         self.watcher
             .returned(process, &stopped)
             .map_err(follow("look at a system call's return"))?;
@@ -27,7 +31,17 @@ impl Tree<'_> {
         self.go_within(stopped)
     }
 
-    /// A call that was interrupted is made again, because another thread has taken the signal.
+    /// Whether a thread that has slept makes its call again when it has its turn.
+    fn looks_again(&mut self, process: Pid, stopped: &Stopped) -> Result<bool, TreeError> {
+        let slept = self.turns.asks(process) && self.turns.has_slept(stopped.tid());
+        let looks = slept && {
+            let looks = self.watcher.looks_again(process, stopped);
+            looks.map_err(follow("have a call made again"))?
+        };
+        Ok(looks)
+    }
+
+    /// A call is made again: it was interrupted and another thread has taken the signal, or it is to tell what is so now.
     pub(super) fn on_call_again(&mut self, stopped: Stopped) -> Result<(), TreeError> {
         let (thread, waits) = (stopped.tid(), quick::waits_for(&stopped).map_err(trace)?);
         stopped.resume(Pace::ToReturn, None).map_err(trace)?;

@@ -203,6 +203,12 @@ impl Turns {
         group.is_some_and(|group| group.was_told(thread))
     }
 
+    /// Whether a thread that comes back from the kernel was asleep there when others had their turns.
+    pub(super) fn has_slept(&self, thread: Pid) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.has_slept(thread))
+    }
+
     /// Whether it was we who have interrupted a thread. It is asked for once.
     pub(super) fn has_interrupted(&mut self, thread: Pid) -> bool {
         let group = self.group.as_mut();

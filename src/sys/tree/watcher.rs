@@ -108,6 +108,11 @@ pub trait Watcher {
     fn returned(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<()> {
         Ok(())
     }
+    /// A call has returned after its thread had slept in it and others had their turns. Whether the thread makes it again when
+    /// it has its own, since what the call told may not be all that has happened by then. If so, its return is dealt with.
+    fn looks_again(&mut self, _process: Pid, _stopped: &Stopped) -> io::Result<bool> {
+        Ok(false)
+    }
     /// A signal has stopped the thread of `process`; also the end of a single step. Only at [`Pace::Run`].
     fn signal(&mut self, _process: Pid, _stopped: &Stopped, signal: i32) -> io::Result<Onward> {
         Ok(Onward {

@@ -37,7 +37,7 @@ pub(super) struct Waiting {
     /// Flags that were replaced, in rsi.
     flags: Option<u64>,
     /// Where it waits in turn: its number, and when its time is over.
-    in_turn: Option<(u64, u64)>,
+    pub(super) in_turn: Option<(u64, u64)>,
 }
 
 impl Waiting {
@@ -406,7 +406,8 @@ impl Engine {
         let (wait, ns) = waiting.wait.ok_or_else(unknown)?;
         let now = self.exact_time(process)?;
         self.turn.known_time = Some((stopped.tid(), now));
-        let over = now.saturating_add(ns);
+        let until = self.thread(stopped.tid())?.waits_until.take();
+        let over = until.unwrap_or_else(|| now.saturating_add(ns));
         let waiting = Waiting {
             replaced: Some((wait.argument, wait.argument.of(&registers))),
             in_turn: Some((registers.orig_rax, over)),

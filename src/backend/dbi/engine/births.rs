@@ -193,6 +193,7 @@ impl Engine {
             expected: Expected::Nothing,
             lent: None,
             opens_own: false,
+            waits_until: None,
         };
         self.threads.insert(tid, thread);
     }

@@ -14,13 +14,13 @@ use super::super::space::Area;
 use super::super::state::{self, Original, Partial};
 use super::calls::again;
 use super::counts::read_counters;
-use super::{Engine, unknown};
+use super::{Engine, Expected, unknown};
 use crate::dbi::emit::Exit;
 use crate::dbi::layout::slot;
 use crate::sys::Pid;
 use crate::sys::ptrace::{self, Stopped};
 use crate::sys::seccomp;
-use crate::sys::tree::Call;
+use crate::sys::tree::{Call, Watcher};
 
 /// Calls that a thread may make in its turn.
 const CALLS_A_TURN: u64 = 256;
@@ -188,6 +188,31 @@ impl Engine {
             true => self.system_call(process, stopped),
             false => self.asked(stopped, &registers),
         }
+    }
+
+    /// A call has woken its thread, and it is not this thread's turn. If it was poll(2), which changes nothing, it is made
+    /// again in the turn, until the same time: a process that ends closes one pipe after the other, and whoever waits for
+    /// several of them is woken by the first, sometimes before the second is closed.
+    pub(super) fn polls_again(&mut self, process: Pid, stopped: &Stopped) -> io::Result<bool> {
+        const POLLS: [libc::c_long; 2] = [libc::SYS_poll, libc::SYS_ppoll];
+        let registers = stopped.registers()?;
+        let thread = self.thread(stopped.tid())?;
+        let (number, until) = match thread.expected {
+            Expected::Wait(waiting) => waiting.in_turn.unzip(),
+            _ => (None, None),
+        };
+        let number = number.unwrap_or(registers.orig_rax);
+        if !POLLS.contains(&(number as libc::c_long)) || registers.rax as i64 <= 0 {
+            return Ok(false);
+        }
+        if let Expected::Answer(_) = thread.expected {
+            // The answer is the last one.
+            thread.expected = Expected::Nothing;
+        }
+        self.returned(process, stopped)?;
+        stopped.set_registers(again(&stopped.registers()?))?;
+        self.thread(stopped.tid())?.waits_until = until;
+        Ok(true)
     }
 
     /// A thread has gone round so often that it is time to ask.

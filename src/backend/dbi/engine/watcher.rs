@@ -79,6 +79,10 @@ impl Watcher for Engine {
         }
     }
 
+    fn looks_again(&mut self, process: Pid, stopped: &Stopped) -> io::Result<bool> {
+        self.polls_again(process, stopped)
+    }
+
     fn interrupted(&mut self, process: Pid, stopped: &Stopped, by_us: bool) -> io::Result<()> {
         self.restart_in_turn(process, stopped, !by_us)
     }
@@ -150,6 +154,7 @@ impl Watcher for Engine {
             return Ok(plain);
         };
         let expected = thread.expected;
+        thread.waits_until = None;
         if expected == Expected::Handler {
             thread.expected = Expected::Nothing;
         }

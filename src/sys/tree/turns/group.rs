@@ -192,13 +192,14 @@ impl Group {
 
     pub(super) fn enters(&mut self, tid: Pid, waits: For) {
         self.settled = false;
-        // One whose turn was ended may go there before it stops.
+        // One whose turn was ended may go there before it stops, and a call that is made again is reported twice.
+        let before = self.number_of(tid);
         self.inside.retain(|_, inside| inside.tid != tid);
         let number = self.next_number();
         if matches!(waits, For::Time(_)) {
             self.turns = 0;
         }
-        if self.has_turn(tid) {
+        if self.has_turn(tid) || before.is_some() && before == self.last {
             self.holder = None;
             self.last = Some(number);
         }
@@ -219,6 +220,12 @@ impl Group {
     pub(super) fn was_told(&self, thread: Pid) -> bool {
         let mut inside = self.inside.values();
         inside.any(|inside| inside.tid == thread && inside.told)
+    }
+
+    /// While it is not known whether the call of whose turn it was last waits, it has not.
+    pub(super) fn has_slept(&self, thread: Pid) -> bool {
+        let number = self.number_of(thread);
+        number.is_some() && number != self.last
     }
 
     pub(super) fn has_interrupted(&mut self, thread: Pid) -> bool {
