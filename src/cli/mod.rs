@@ -93,21 +93,20 @@ enum Command {
     Doctor(doctor::Arguments),
 }
 
-/// A defect of ours ends the process at once, and with it what it traces. To unwind would be to wait for programs that
-/// hold still until they are told to go on.
-fn end_on_panic() {
+/// A defect of ours ends the process at once, with `end`, and so all that it traces. To unwind would be to wait for programs
+/// that hold still until they are told to go on.
+pub fn end_on_panic(end: fn(i32) -> !) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
         let error = "this is a defect of counterfoil, and nothing was counted: please report it with the lines above";
         Terminal::new(terminal::Color::Never, true).error(error);
-        std::process::exit(exit::COUNTING_FAILED);
+        end(exit::COUNTING_FAILED);
     }));
 }
 
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> i32 {
-    end_on_panic();
     if let Some(code) = shim_call() {
         return code;
     }
