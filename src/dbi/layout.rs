@@ -80,7 +80,7 @@ pub const TABLE_BYTES: u64 = 8 * TABLE_ENTRIES as u64;
 /// Bytes of one zone of the code cache.
 pub const ZONE_BYTES: u64 = 96 << 20;
 
-/// Where, in a zone, the code starts that is executed rarely: exits, edges, literals.
+/// Where, in a zone, the code starts that is executed rarely: exits, questions, literals.
 pub const COLD_START: u32 = 52 << 20;
 
 /// The number of the system call by which translated code asks the tracer for more: one that no kernel has, or, once
