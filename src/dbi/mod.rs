@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`decode`] | what one instruction is and does, as far as it matters here |
-//! | [`plan`] | which instructions make a unit of translation, and where it is counted |
+//! | [`plan`] | which instructions make a unit of translation, and where its blocks are counted |
 //! | [`emit`] | a unit's new code, and what each place in it means |
 //! | [`cache`] | the translated units of an address space, and the links between them |
 //! | [`cpu`] | what `cpuid` says of the processors that programs are shown |

@@ -262,7 +262,7 @@ impl Plan {
     }
 
     /// Whether the block with an instruction ends behind it, and another of the unit begins.
-    pub fn ends_block(&self, index: usize) -> bool {
+    fn ends_block(&self, index: usize) -> bool {
         let is_branch = |planned: &Planned| matches!(planned.inst.kind, Kind::Branch { .. });
         index + 1 < self.insts.len() && self.insts.get(index).is_some_and(is_branch)
     }
@@ -287,7 +287,7 @@ impl Plan {
         if last == Some(Kind::Plain) && dead_for_inc(live) {
             places[block] = CountAt::Free(self.insts.len() as u8);
         }
-        let all = places.len().min(block + 1);
+        let blocks = block + 1;
         for (index, planned) in self.insts.iter().enumerate().rev() {
             if self.ends_block(index) {
                 block -= 1;
@@ -307,7 +307,7 @@ impl Plan {
         }
         self.findings.flags_dead = live.is_empty();
         self.findings.count_at = places;
-        !places[..all].contains(&CountAt::Entry)
+        !places[..blocks].contains(&CountAt::Entry)
     }
 }
 

@@ -17,28 +17,31 @@ impl Tree<'_> {
                 .map_err(follow("end a call that waits"))?;
         }
         if self.looks_again(process, &stopped)? {
-            self.again.insert(thread);
-            return self.resume(stopped, Pace::ToReturn, None);
+            return self.make_again(stopped);
         }
         self.watcher
             .returned(process, &stopped)
             .map_err(follow("look at a system call's return"))?;
         self.mind_timers(process, thread)?;
         if self.turns.asks(process) && stopped.makes_call_again().map_err(trace)? {
-            self.again.insert(thread);
-            return self.resume(stopped, Pace::ToReturn, None);
+            return self.make_again(stopped);
         }
         self.go_within(stopped)
     }
 
     /// Whether a thread that has slept makes its call again when it has its turn.
     fn looks_again(&mut self, process: Pid, stopped: &Stopped) -> Result<bool, TreeError> {
-        let slept = self.turns.asks(process) && self.turns.has_slept(stopped.tid());
-        let looks = slept && {
-            let looks = self.watcher.looks_again(process, stopped);
-            looks.map_err(follow("have a call made again"))?
-        };
-        Ok(looks)
+        if !self.turns.asks(process) || !self.turns.has_slept(stopped.tid()) {
+            return Ok(false);
+        }
+        let looks = self.watcher.looks_again(process, stopped);
+        looks.map_err(follow("have a call made again"))
+    }
+
+    /// A thread makes the call again that it is in, and that is reported.
+    fn make_again(&mut self, stopped: Stopped) -> Result<(), TreeError> {
+        self.again.insert(stopped.tid());
+        self.resume(stopped, Pace::ToReturn, None)
     }
 
     /// A call is made again: it was interrupted and another thread has taken the signal, or it is to tell what is so now.

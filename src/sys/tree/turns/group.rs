@@ -193,13 +193,13 @@ impl Group {
     pub(super) fn enters(&mut self, tid: Pid, waits: For) {
         self.settled = false;
         // One whose turn was ended may go there before it stops, and a call that is made again is reported twice.
-        let before = self.number_of(tid);
+        let goes_on = self.may_go_on(tid);
         self.inside.retain(|_, inside| inside.tid != tid);
         let number = self.next_number();
         if matches!(waits, For::Time(_)) {
             self.turns = 0;
         }
-        if self.has_turn(tid) || before.is_some() && before == self.last {
+        if self.has_turn(tid) || goes_on {
             self.holder = None;
             self.last = Some(number);
         }
@@ -222,10 +222,14 @@ impl Group {
         inside.any(|inside| inside.tid == thread && inside.told)
     }
 
-    /// While it is not known whether the call of whose turn it was last waits, it has not.
+    /// Whether a thread in the kernel was whose turn it was last, and it is not known yet whether its call waits.
+    fn may_go_on(&self, thread: Pid) -> bool {
+        let last = self.last.and_then(|last| self.inside.get(&last));
+        last.is_some_and(|inside| inside.tid == thread)
+    }
+
     pub(super) fn has_slept(&self, thread: Pid) -> bool {
-        let number = self.number_of(thread);
-        number.is_some() && number != self.last
+        self.number_of(thread).is_some() && !self.may_go_on(thread)
     }
 
     pub(super) fn has_interrupted(&mut self, thread: Pid) -> bool {
